@@ -1,0 +1,147 @@
+"""Plain admin pages; they write through the same functions as the API."""
+
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.widgets import AdminURLFieldWidget
+from django.db import models, transaction
+from django.http import HttpRequest
+
+from offers import inventory, targeting
+from offers.errors import DomainError
+from offers.models import (
+    Event,
+    EventSession,
+    Membership,
+    Offer,
+    Organization,
+    Registration,
+    TicketTier,
+)
+
+
+class MembershipInline(admin.TabularInline):
+    model = Membership
+    extra = 0
+    autocomplete_fields = ("user",)
+
+
+@admin.register(Organization)
+class OrganizationAdmin(admin.ModelAdmin):
+    list_display = ("name", "slug")
+    search_fields = ("name", "slug")
+    prepopulated_fields: ClassVar = {"slug": ("name",)}
+    inlines = (MembershipInline,)
+
+
+class EventSessionInline(admin.TabularInline):
+    model = EventSession
+    extra = 0
+
+
+class TicketTierInline(admin.TabularInline):
+    model = TicketTier
+    extra = 0
+
+
+@admin.register(Event)
+class EventAdmin(admin.ModelAdmin):
+    list_display = ("title", "slug", "organization", "is_public", "starts_at")
+    list_filter = ("is_public",)
+    list_select_related = ("organization",)
+    search_fields = ("title", "slug")
+    autocomplete_fields = ("organization",)
+    prepopulated_fields: ClassVar = {"slug": ("title",)}
+    inlines = (EventSessionInline, TicketTierInline)
+
+
+@admin.register(EventSession)
+class EventSessionAdmin(admin.ModelAdmin):
+    list_display = ("title", "event", "starts_at")
+    list_select_related = ("event",)
+    search_fields = ("title", "slug", "event__title")
+    autocomplete_fields = ("event",)
+
+
+@admin.register(TicketTier)
+class TicketTierAdmin(admin.ModelAdmin):
+    list_display = ("title", "event")
+    list_select_related = ("event",)
+    search_fields = ("title", "slug", "event__title")
+    autocomplete_fields = ("event",)
+
+
+@admin.register(Registration)
+class RegistrationAdmin(admin.ModelAdmin):
+    list_display = ("user", "event", "ticket_tier")
+    list_select_related = ("user", "event", "ticket_tier__event")
+    search_fields = ("user__username", "user__email", "event__title")
+    autocomplete_fields = ("user", "event", "ticket_tier", "sessions")
+
+
+@admin.register(Membership)
+class MembershipAdmin(admin.ModelAdmin):
+    list_display = ("user", "organization", "role")
+    list_select_related = ("user", "organization")
+    autocomplete_fields = ("user", "organization")
+
+
+class OfferForm(forms.ModelForm):
+    """The base of the admin's form, which adds the model and its fields."""
+
+    def clean(self) -> dict[str, Any]:
+        """Add the rules that need the stored offer or its targets to those of ``Offer.clean``."""
+        data = super().clean() or {}
+        if event := data.get("event"):
+            wrong = targeting.foreign_targets(
+                event, data.get("target_sessions", []), data.get("target_ticket_tiers", [])
+            )
+            for field, message in wrong.items():
+                self.add_error(field, message)
+        if not self.instance._state.adding:
+            self._refuse_what_sales_forbid(data)
+        return data
+
+    def _refuse_what_sales_forbid(self, data: dict[str, Any]) -> None:
+        stored = Offer.objects.get(pk=self.instance.pk)
+        if "event" in self.changed_data:
+            self.add_error("event", "An offer can't move to another event: make a new one there.")
+        try:
+            if data.get("price") is not None and data.get("currency"):
+                stored.refuse_price_change(data["price"], data["currency"])
+            stored.refuse_total(data.get("inventory_total"))
+        except DomainError as error:
+            self.add_error(error.attr, str(error))
+
+
+@admin.register(Offer)
+class OfferAdmin(admin.ModelAdmin):
+    form = OfferForm
+    formfield_overrides: ClassVar = {
+        models.URLField: {"assume_scheme": "https", "widget": AdminURLFieldWidget}
+    }
+    list_display = (
+        "title", "event", "price", "currency", "inventory_total", "inventory_reserved",
+        "inventory_sold", "is_active", "is_archived",
+    )  # fmt: skip
+    list_filter = ("is_active", "is_archived", "offer_type", "placement")
+    list_select_related = ("event",)
+    search_fields = ("title", "event__title")
+    autocomplete_fields = ("event", "target_sessions", "target_ticket_tiers")
+    date_hierarchy = "created_at"
+    readonly_fields = (
+        "inventory_reserved", "inventory_sold", "stripe_product_id", "stripe_price_id",
+        "created_at", "updated_at",
+    )  # fmt: skip
+
+    def save_model(self, request: HttpRequest, obj: Offer, form: Any, change: Any) -> None:
+        """Save; an existing offer's stock is changed by ``offers.inventory``, under the lock."""
+        with transaction.atomic():
+            super().save_model(request, obj, form, change)
+            if change and "inventory_total" in form.changed_data:
+                inventory.set_total(offer_id=obj.pk, total=obj.inventory_total)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Offer | None = None) -> bool:
+        """An offer is archived, never deleted: its sales must keep their record."""
+        return False

@@ -1,0 +1,49 @@
+"""Offers as a whole: which can be shown now, and ending their sale."""
+
+from datetime import datetime
+
+from django.db.models import F, Q, QuerySet
+
+from offers import targeting
+from offers.errors import DomainError, NotEligible, NotRegistered
+from offers.models import Offer
+
+
+def showable(offers: QuerySet[Offer], now: datetime) -> QuerySet[Offer]:
+    """The ones of ``offers`` that can be bought at ``now``: ``Offer.refusal`` as SQL."""
+    return offers.filter(
+        Q(starts_at__isnull=True) | Q(starts_at__lte=now),
+        Q(expires_at__isnull=True) | Q(expires_at__gt=now),
+        Q(inventory_total__isnull=True)
+        | Q(inventory_total__gt=F("inventory_reserved") + F("inventory_sold")),
+        is_active=True,
+        is_archived=False,
+    )
+
+
+def refusal(
+    caller: targeting.Caller, offer: Offer, *, quantity: int, now: datetime
+) -> DomainError | None:
+    """Why the caller can't buy ``quantity`` of a visible offer at ``now``, or ``None``."""
+    try:
+        targeting.refuse_unless_eligible(caller, offer)
+    except (NotEligible, NotRegistered) as error:
+        return error
+    return offer.refusal(now, quantity=quantity)
+
+
+def archive(offer: Offer) -> None:
+    """Withdraw an offer for good; holds that are open can still be paid, sales stay on record.
+
+    Called by the API's DELETE and by admin. The product at Stripe is deactivated by the task that
+    the save wakes.
+    """
+    if not offer.is_archived:
+        offer.is_archived = True
+        offer.save()
+
+
+def expire(*, now: datetime, dry_run: bool = False) -> int:
+    """Deactivate offers whose sale has ended, and return how many: a task and a command."""
+    ended = Offer.objects.filter(is_active=True, expires_at__lte=now)
+    return ended.count() if dry_run else ended.update(is_active=False, updated_at=now)

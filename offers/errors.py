@@ -1,0 +1,119 @@
+"""What can go wrong when somebody wants an offer. No HTTP here: ``http_errors.py`` maps these."""
+
+from typing import ClassVar
+
+
+class DomainError(Exception):
+    """Base of every error that a user of the service may be told about.
+
+    ``code`` is part of the API's contract, the message tells a person what to do. ``retry_after``
+    is in seconds, where waiting helps; ``attr`` names the field that is at fault, if one is.
+    """
+
+    code: ClassVar[str] = "error"
+    message: ClassVar[str] = "This can't be done."
+    retry_after: ClassVar[int | None] = None
+    attr: ClassVar[str | None] = None
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.message)
+
+
+class OfferNotFound(DomainError):
+    """Unknown, or of an event whose existence the caller may not learn."""
+
+    code = "not_found"
+    message = "There is no such offer."
+
+
+class EventNotFound(DomainError):
+    code = "not_found"
+    message = "There is no such event."
+
+
+class NotRegistered(DomainError):
+    code = "not_registered"
+    message = "This event is private: register for it to buy its offers."
+
+
+class NotEligible(DomainError):
+    code = "not_eligible"
+    message = "This offer is for other ticket tiers or sessions than yours."
+
+
+class OfferUnavailable(DomainError):
+    """Base: the offer exists but can't be bought now."""
+
+
+class OfferArchived(OfferUnavailable):
+    code = "offer_archived"
+    message = "This offer was withdrawn."
+
+
+class OfferExpired(OfferUnavailable):
+    code = "offer_expired"
+    message = "The sale of this offer has ended."
+
+
+class OfferInactive(OfferUnavailable):
+    code = "offer_inactive"
+    message = "This offer is not on sale."
+
+
+class OfferNotStarted(OfferUnavailable):
+    code = "offer_not_started"
+    message = "The sale of this offer has not started yet."
+
+
+class SoldOut(OfferUnavailable):
+    code = "sold_out"
+    message = "This offer is sold out."
+
+
+class InsufficientInventory(OfferUnavailable):
+    code = "insufficient_inventory"
+
+    def __init__(self, *, available: int) -> None:
+        self.available = available
+        super().__init__(f"Only {available} left: choose a smaller quantity.")
+
+
+class InventoryError(DomainError):
+    """Base: counters would no longer match what happened. Nothing moved."""
+
+    code = "inventory_mismatch"
+
+
+class NotEnoughReserved(InventoryError):
+    def __init__(self, *, reserved: int, asked: int) -> None:
+        super().__init__(f"{asked} units asked for, but only {reserved} are reserved.")
+
+
+class NotEnoughSold(InventoryError):
+    def __init__(self, *, sold: int, asked: int) -> None:
+        super().__init__(f"{asked} units asked for, but only {sold} are sold.")
+
+
+class TotalBelowCommitted(DomainError):
+    code = "total_below_committed"
+    attr = "inventory_total"
+
+    def __init__(self, *, committed: int) -> None:
+        super().__init__(
+            f"{committed} units are sold or reserved: the total can't go below that. "
+            "Archive the offer to stop selling."
+        )
+
+
+class PriceLocked(DomainError):
+    code = "price_locked"
+    attr = "price"
+    message = "The price can't change once anything is sold: archive this offer and make a new one."
+
+
+class Busy(DomainError):
+    """The row lock, or a connection, was not had in time. Raised by nobody: see ``http_errors``."""
+
+    code = "busy"
+    message = "Many people want this right now. Try again in a moment."
+    retry_after = 1

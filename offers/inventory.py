@@ -1,0 +1,99 @@
+"""The stock of an offer: the only writer of its counters.
+
+Each function runs inside the caller's ``transaction.atomic`` (Django refuses ``select_for_update``
+outside one), takes the offer's row lock, and keeps it until that transaction ends. At every commit
+``inventory_reserved`` and ``inventory_sold`` equal the sums over the offer's purchases; the CHECK
+constraints on the table are the second line of defence.
+
+Lock order: a purchase's row before its offer's row, never the other way round.
+"""
+
+import uuid
+
+from offers.errors import (
+    NotEnoughReserved,
+    NotEnoughSold,
+    OfferNotFound,
+)
+from offers.models import Offer
+
+
+def lock(offer_id: uuid.UUID) -> Offer:
+    """Return the offer with its row locked until the transaction ends.
+
+    Raises ``OfferNotFound``; waits at most ``LOCK_TIMEOUT_MS`` (then PostgreSQL's
+    ``LockNotAvailable``, which the API answers as ``busy``).
+    """
+    # NO KEY: a purchase that is being inserted refers to this row and need not wait for it.
+    try:
+        return Offer.objects.select_for_update(of=("self",), no_key=True).get(pk=offer_id)
+    except Offer.DoesNotExist:
+        raise OfferNotFound from None
+
+
+def reserve(*, offer_id: uuid.UUID, quantity: int) -> Offer:
+    """Hold ``quantity`` units for a purchase and return the locked offer.
+
+    Called by checkout for a new hold and by payments for a late one. Says nothing about whether
+    the offer may be sold now: that is for the caller, who then still holds the lock. Raises
+    ``SoldOut`` or ``InsufficientInventory``.
+    """
+    _refuse_nonsense(quantity)
+    offer = lock(offer_id)
+    offer.refuse_more_than_is_left(quantity)
+    return _move(offer, reserved=quantity)
+
+
+def confirm(*, offer_id: uuid.UUID, quantity: int) -> Offer:
+    """Turn ``quantity`` reserved units into sold ones: all of them, or ``NotEnoughReserved``."""
+    _refuse_nonsense(quantity)
+    offer = lock(offer_id)
+    _refuse_unreserved(offer, quantity)
+    return _move(offer, reserved=-quantity, sold=quantity)
+
+
+def release(*, offer_id: uuid.UUID, quantity: int) -> Offer:
+    """Put ``quantity`` reserved units back on sale. Raises ``NotEnoughReserved``."""
+    _refuse_nonsense(quantity)
+    offer = lock(offer_id)
+    _refuse_unreserved(offer, quantity)
+    return _move(offer, reserved=-quantity)
+
+
+def restock(*, offer_id: uuid.UUID, quantity: int) -> Offer:
+    """Put ``quantity`` sold units back on sale, after a refund. Raises ``NotEnoughSold``."""
+    _refuse_nonsense(quantity)
+    offer = lock(offer_id)
+    if offer.inventory_sold < quantity:
+        raise NotEnoughSold(sold=offer.inventory_sold, asked=quantity)
+    return _move(offer, sold=-quantity)
+
+
+def set_total(*, offer_id: uuid.UUID, total: int | None) -> Offer:
+    """Change how many units there are in all; ``None`` is unlimited.
+
+    Called when an organizer edits an offer. Raises ``TotalBelowCommitted``.
+    """
+    offer = lock(offer_id)
+    offer.refuse_total(total)
+    offer.inventory_total = total
+    offer.save(update_fields=["inventory_total", "updated_at"])
+    return offer
+
+
+def _refuse_nonsense(quantity: int) -> None:
+    if quantity < 1:
+        raise ValueError(f"A quantity is at least 1, not {quantity}.")
+
+
+def _refuse_unreserved(offer: Offer, quantity: int) -> None:
+    if offer.inventory_reserved < quantity:
+        raise NotEnoughReserved(reserved=offer.inventory_reserved, asked=quantity)
+
+
+def _move(offer: Offer, *, reserved: int = 0, sold: int = 0) -> Offer:
+    """Write both counters; the caller holds the row, so what was read is what is there."""
+    offer.inventory_reserved += reserved
+    offer.inventory_sold += sold
+    offer.save(update_fields=["inventory_reserved", "inventory_sold"])
+    return offer

@@ -1,0 +1,205 @@
+"""The JSON of events and offers."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError as ModelValidationError
+from django.db import transaction
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.exceptions import PermissionDenied
+
+from offers import inventory, money, targeting
+from offers.models import Event, EventSession, Offer, TicketTier
+
+
+class Amount(serializers.DecimalField):
+    """An amount with exactly the digits of the currency beside it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_digits=12, decimal_places=3, coerce_to_string=True, **kwargs)
+
+
+def with_currency_digits(data: dict[str, Any], instance: Any, *fields: str) -> dict[str, Any]:
+    """Rewrite the amounts in ``data`` with the digits of ``instance.currency``."""
+    for field in fields:
+        amount = getattr(instance, field)
+        data[field] = None if amount is None else money.format_amount(amount, instance.currency)
+    return data
+
+
+class EventPartSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = EventSession
+        fields = ("slug", "title", "starts_at", "ends_at")
+
+
+class TicketTierSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = TicketTier
+        fields = ("slug", "title")
+
+
+class EventSerializer(serializers.ModelSerializer):
+    organization: Any = serializers.SlugRelatedField("slug", read_only=True)
+    sessions = EventPartSerializer(many=True, read_only=True)
+    ticket_tiers = TicketTierSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Event
+        fields = (
+            "id", "slug", "title", "description", "organization", "is_public",
+            "starts_at", "ends_at", "sessions", "ticket_tiers",
+        )  # fmt: skip
+
+
+class InventorySerializer(serializers.Serializer):
+    total = serializers.IntegerField(source="inventory_total", allow_null=True)
+    available = serializers.IntegerField(source="inventory_available", allow_null=True)
+    reserved = serializers.IntegerField(source="inventory_reserved")
+    sold = serializers.IntegerField(source="inventory_sold")
+
+
+@extend_schema_field({"type": "array", "items": {"type": "string"}})
+class TargetSlugs(serializers.ListField):
+    """A list of slugs. They are unique within an event only, so ``validate`` looks them up."""
+
+    child = serializers.SlugField()
+
+    def to_representation(self, data: Any) -> list[str]:
+        return [target.slug for target in data.all()]
+
+
+class OfferSerializer(serializers.ModelSerializer):
+    event = serializers.SlugRelatedField("slug", queryset=Event.objects.all())
+    price = Amount(min_value=0)
+    original_price = Amount(min_value=0, allow_null=True, required=False)
+    image_url = serializers.URLField(max_length=1000, required=False, allow_blank=True)
+    inventory = InventorySerializer(source="*", read_only=True)
+    inventory_total = serializers.IntegerField(
+        min_value=0, max_value=2_147_483_647, allow_null=True, required=False, write_only=True
+    )
+    max_per_user = serializers.IntegerField(
+        min_value=1, max_value=2_147_483_647, allow_null=True, required=False
+    )
+    target_sessions = TargetSlugs(required=False)
+    target_ticket_tiers = TargetSlugs(required=False)
+
+    class Meta:
+        model = Offer
+        fields = (
+            "id", "event", "title", "description", "offer_type", "price", "original_price",
+            "currency", "image_url", "inventory", "inventory_total", "is_available", "placement",
+            "target_sessions", "target_ticket_tiers", "starts_at", "expires_at", "max_per_user",
+            "is_active", "is_archived", "created_at", "updated_at",
+        )  # fmt: skip
+        read_only_fields = ("is_archived",)
+
+    is_available = serializers.SerializerMethodField()
+
+    def get_is_available(self, offer: Offer) -> bool:
+        """Whether a unit can be bought now, whoever asks."""
+        return offer.refusal(self.context["now"], quantity=1) is None
+
+    def to_representation(self, offer: Offer) -> dict[str, Any]:
+        data = super().to_representation(offer)
+        return with_currency_digits(data, offer, "price", "original_price")
+
+    def validate_event(self, event: Event) -> Event:
+        caller = self.context["request"].user
+        if not targeting.visible_events(caller).filter(pk=event.pk).exists():
+            self.fields["event"].fail("does_not_exist", slug_name="slug", value=event.slug)
+        if not targeting.is_member(caller, event):
+            raise PermissionDenied("Only members of the event's organization manage its offers.")
+        if self.instance is not None and event.pk != self.instance.event_id:
+            raise serializers.ValidationError(
+                "An offer can't move to another event: make a new one there."
+            )
+        return event
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Apply the model's own rules, so that the API and the admin refuse the same things."""
+        event = attrs["event"] if self.instance is None else self.instance.event
+        for field, model in (
+            ("target_sessions", EventSession),
+            ("target_ticket_tiers", TicketTier),
+        ):
+            if field in attrs:
+                attrs[field] = self._targets(field, model, event, attrs[field])
+        columns = {
+            name: value
+            for name, value in attrs.items()
+            if name not in ("target_sessions", "target_ticket_tiers", "inventory_total")
+        }
+        candidate = Offer(
+            **{
+                field.attname: getattr(self.instance, field.attname)
+                for field in Offer._meta.concrete_fields
+                if self.instance is not None
+            }
+        )
+        for name, value in columns.items():
+            setattr(candidate, name, value)
+        try:
+            candidate.clean()
+        except ModelValidationError as error:
+            raise serializers.ValidationError(error.message_dict) from error
+        return attrs
+
+    def create(self, validated_data: dict[str, Any]) -> Offer:
+        targets = self._pop_targets(validated_data)
+        with transaction.atomic():
+            offer = Offer.objects.create(**validated_data)
+            self._set_targets(offer, targets)
+        return offer
+
+    def update(self, offer: Offer, validated_data: dict[str, Any]) -> Offer:
+        targets = self._pop_targets(validated_data)
+        with transaction.atomic():
+            # Under the row lock nothing can be sold between the check and the write.
+            offer = inventory.lock(offer.pk)
+            if "inventory_total" in validated_data:
+                offer = inventory.set_total(
+                    offer_id=offer.pk, total=validated_data.pop("inventory_total")
+                )
+            offer.refuse_price_change(
+                validated_data.get("price", offer.price),
+                validated_data.get("currency", offer.currency),
+            )
+            for name, value in validated_data.items():
+                setattr(offer, name, value)
+            offer.save()
+            self._set_targets(offer, targets)
+        return offer
+
+    @staticmethod
+    def _targets(field: str, model: Any, event: Event, slugs: list[str]) -> list[Any]:
+        found = {
+            target.slug: target for target in model.objects.filter(event=event, slug__in=slugs)
+        }
+        unknown = sorted(set(slugs) - set(found))
+        if unknown:
+            raise serializers.ValidationError(
+                {field: f"The event {event.slug} has no {', '.join(unknown)}."}
+            )
+        return list(found.values())
+
+    @staticmethod
+    def _pop_targets(validated_data: dict[str, Any]) -> dict[str, list[Any]]:
+        return {
+            field: validated_data.pop(field)
+            for field in ("target_sessions", "target_ticket_tiers")
+            if field in validated_data
+        }
+
+    @staticmethod
+    def _set_targets(offer: Offer, targets: dict[str, list[Any]]) -> None:
+        for field, values in targets.items():
+            getattr(offer, field).set(values)
+
+
+class AvailabilitySerializer(serializers.Serializer):
+    """The answer of ``offers/{id}/availability/``."""
+
+    available = serializers.BooleanField()
+    reason = serializers.CharField(allow_null=True)
+    inventory_available = serializers.IntegerField(allow_null=True)

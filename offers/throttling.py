@@ -1,0 +1,86 @@
+"""Rate limits: django-ratelimit counts (on Redis, or in the process while Redis is away)."""
+
+from typing import Any
+
+from django.conf import settings
+from django_ratelimit.core import get_usage
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+from rest_framework.views import APIView
+
+
+class RateLimit(BaseThrottle):
+    """One limit on one kind of request; DRF answers 429 `throttled` with ``Retry-After``.
+
+    ``group`` names the counter, ``setting`` the setting with the rate (`10/m`).
+    """
+
+    group: str
+    setting: str
+
+    def __init__(self) -> None:
+        self._seconds_left = 1.0
+
+    def key(self, request: Request) -> str:
+        """What is counted: one counter for each value."""
+        raise NotImplementedError
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        """Count the request; false when it is one too many."""
+        value = self.key(request)
+
+        def key(group: str, http_request: Any) -> str:
+            return value
+
+        usage = get_usage(
+            request._request,
+            group=self.group,
+            key=key,
+            rate=getattr(settings, self.setting),
+            increment=True,
+        )
+        if usage is None or not usage["should_limit"]:
+            return True
+        # The window may end within this very second: a Retry-After of 0 would invite a refusal.
+        self._seconds_left = max(1.0, usage["time_left"])
+        return False
+
+    def wait(self) -> float:
+        """Seconds until the window ends."""
+        return self._seconds_left
+
+
+class PerAddress(RateLimit):
+    """Base: counts by the client's address, as the proxy or the connection tells it."""
+
+    def key(self, request: Request) -> str:
+        return str(request.META.get(settings.RATELIMIT_IP_META_KEY) or "unknown")
+
+
+class PurchasesPerUser(RateLimit):
+    group = "purchases"
+    setting = "PURCHASE_RATE_LIMIT"
+
+    def key(self, request: Request) -> str:
+        return str(request.user.pk)
+
+
+class PurchasesPerAddress(PerAddress):
+    group = "purchases-address"
+    setting = "PURCHASE_RATE_LIMIT_IP"
+
+
+class LoginsPerName(RateLimit):
+    """Counts attempts on one user name, wherever they come from."""
+
+    group = "logins"
+    setting = "LOGIN_RATE_LIMIT"
+
+    def key(self, request: Request) -> str:
+        data = request.data if isinstance(request.data, dict) else {}
+        return str(data.get("username", ""))[:150].lower()
+
+
+class LoginsPerAddress(PerAddress):
+    group = "logins-address"
+    setting = "LOGIN_RATE_LIMIT_IP"

@@ -1,0 +1,131 @@
+"""The API of events and offers."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework import mixins, serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from offers import catalog, targeting
+from offers.models import Event, Offer
+from offers.pagination import BySlug
+from offers.serializers import AvailabilitySerializer, EventSerializer, OfferSerializer
+
+
+class EventViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+    """Public events, and private ones the caller is registered for."""
+
+    serializer_class = EventSerializer
+    permission_classes = (AllowAny,)
+    pagination_class = BySlug
+    lookup_field = "slug"
+    queryset = Event.objects.none()
+
+    def get_queryset(self) -> QuerySet[Event]:
+        return (
+            targeting.visible_events(self.request.user)
+            .select_related("organization")
+            .prefetch_related("sessions", "ticket_tiers")
+        )
+
+
+class OfferQuery(serializers.Serializer):
+    """The query string of the offer list."""
+
+    event = serializers.SlugField(help_text="The event's slug.")
+    placement = serializers.ChoiceField(Offer.Placement.choices, required=False)
+    session = serializers.SlugField(required=False, help_text="The slug of a session of the event.")
+
+
+class AvailabilityQuery(serializers.Serializer):
+    quantity = serializers.IntegerField(min_value=1, default=1)
+
+
+@extend_schema_view(
+    list=extend_schema(parameters=[OfferQuery]),
+    destroy=extend_schema(description="Archives the offer: what was sold keeps its record."),
+)
+class OfferViewSet(
+    mixins.CreateModelMixin,
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    mixins.UpdateModelMixin,
+    mixins.DestroyModelMixin,
+    viewsets.GenericViewSet,
+):
+    """What can be bought at an event; members of its organization manage it here."""
+
+    serializer_class = OfferSerializer
+    http_method_names = ("get", "post", "patch", "delete", "head", "options")
+    lookup_value_converter = "uuid"
+    queryset = Offer.objects.none()
+
+    def get_permissions(self) -> list[Any]:
+        if self.action in ("list", "retrieve", "availability"):
+            return [AllowAny()]
+        return [IsAuthenticated()]
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        return {**super().get_serializer_context(), "now": timezone.now()}
+
+    def get_queryset(self) -> QuerySet[Offer]:
+        if self.action != "list":
+            return Offer.objects.all()
+        query = OfferQuery(data=self.request.query_params)
+        query.is_valid(raise_exception=True)
+        wanted = query.validated_data
+        caller = self.request.user
+        event = targeting.visible_event(caller, wanted["event"])
+        session = wanted.get("session")
+        if session and not event.sessions.filter(slug=session).exists():
+            raise serializers.ValidationError(
+                {"session": f"The event {event.slug} has no session {session}."}
+            )
+        offers = catalog.showable(
+            targeting.offers_for(caller, event, session=session), timezone.now()
+        )
+        if "placement" in wanted:
+            offers = offers.filter(placement=wanted["placement"])
+        return offers.select_related("event").prefetch_related(
+            "target_sessions", "target_ticket_tiers"
+        )
+
+    def get_object(self) -> Offer:
+        offer = targeting.visible_offer(self.request.user, self.kwargs["pk"])
+        if self.action in ("partial_update", "destroy") and not targeting.is_member(
+            self.request.user, offer.event
+        ):
+            raise PermissionDenied("Only members of the event's organization manage its offers.")
+        return offer
+
+    def perform_destroy(self, instance: Offer) -> None:
+        catalog.archive(instance)
+
+    @extend_schema(
+        parameters=[OpenApiParameter("quantity", int, default=1)],
+        responses=AvailabilitySerializer,
+    )
+    @action(detail=True)
+    def availability(self, request: Request, pk: Any) -> Response:
+        """Say whether the caller could buy that many now, and if not, why."""
+        query = AvailabilityQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        offer = self.get_object()
+        refusal = catalog.refusal(
+            request.user, offer, quantity=query.validated_data["quantity"], now=timezone.now()
+        )
+        return Response(
+            AvailabilitySerializer(
+                {
+                    "available": refusal is None,
+                    "reason": refusal and refusal.code,
+                    "inventory_available": offer.inventory_available,
+                }
+            ).data
+        )

@@ -1,0 +1,25 @@
+"""Nudging the worker: a message that makes things happen sooner, never one that is needed."""
+
+from typing import Any
+
+from celery import current_app
+from kombu.exceptions import OperationalError
+
+from offers.breaker import redis_breaker
+
+
+def wake(task_name: str, *args: Any) -> None:
+    """Ask the worker to run ``task_name`` now; call it after the commit that the task will read.
+
+    Raises nothing and waits at most the broker's connect time-out: whatever is waiting is a row in
+    PostgreSQL, which the sweeps find within 30 s anyway. Tasks are named, not imported, so that an
+    app can wake the ones above it.
+    """
+    if not redis_breaker.allows():
+        return
+    try:
+        current_app.send_task(task_name, args=args, retry=False, ignore_result=True)
+    except (OperationalError, OSError) as error:
+        redis_breaker.failed(error)
+    else:
+        redis_breaker.succeeded()

@@ -1,0 +1,74 @@
+"""The only table from domain error to HTTP status, and the handler that applies it."""
+
+from django.db import OperationalError
+from drf_standardized_errors.handler import ExceptionHandler
+from psycopg import errors as pg
+from rest_framework import exceptions
+
+from offers import errors as offers
+from purchases import errors as purchases
+
+HTTP_STATUS: dict[type[offers.DomainError], int] = {
+    offers.OfferNotFound: 404,
+    offers.EventNotFound: 404,
+    offers.NotRegistered: 403,
+    offers.NotEligible: 403,
+    offers.OfferArchived: 409,
+    offers.OfferExpired: 409,
+    offers.OfferInactive: 409,
+    offers.OfferNotStarted: 409,
+    offers.SoldOut: 409,
+    offers.InsufficientInventory: 409,
+    offers.NotEnoughReserved: 409,
+    offers.NotEnoughSold: 409,
+    offers.TotalBelowCommitted: 400,
+    offers.PriceLocked: 400,
+    offers.Busy: 503,
+    purchases.PurchaseNotFound: 404,
+    purchases.PurchaseLimitReached: 409,
+    purchases.TooManyOpenHolds: 409,
+    purchases.PurchasesDisabled: 503,
+    purchases.IdempotencyKeyInUse: 409,
+    purchases.IdempotencyKeyReused: 422,
+    purchases.HoldAlreadyResolved: 409,
+    purchases.HoldIsEnding: 409,
+    purchases.NotCancellable: 409,
+    purchases.PaymentProviderUnavailable: 503,
+    purchases.ProviderRefused: 503,
+    purchases.ProviderFailed: 503,
+    purchases.ProviderUnreachable: 503,
+    purchases.ProviderNotConfigured: 503,
+    purchases.PaymentMismatch: 409,
+    purchases.InvalidWebhook: 400,
+}
+
+# The lock or a connection was not had in time, or two transactions stood in each other's way:
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+PASSING = (pg.LockNotAvailable, pg.QueryCanceled, pg.DeadlockDetected, pg.SerializationFailure)
+
+
+class DomainErrorHandler(ExceptionHandler):
+    """drf-standardized-errors' handler, which also speaks our domain's errors."""
+
+    def convert_known_exceptions(self, exc: Exception) -> Exception:
+        """Turn a domain error into the API's, looked up by its exact class."""
+        if isinstance(exc, OperationalError):
+            # Without a SQLSTATE there was no answer at all: no connection, or none was free.
+            cause = exc.__cause__
+            if isinstance(cause, PASSING) or getattr(cause, "sqlstate", None) is None:
+                exc = offers.Busy()
+        if isinstance(exc, offers.DomainError):
+            return as_api_error(exc)
+        return super().convert_known_exceptions(exc)
+
+
+def as_api_error(error: offers.DomainError) -> exceptions.APIException:
+    """The API exception for ``error``: code, detail, status, and ``Retry-After`` where it helps."""
+    status = HTTP_STATUS[type(error)]
+    if status == 400 and error.attr is not None:
+        return exceptions.ValidationError({error.attr: str(error)}, code=error.code)
+    answer = exceptions.APIException(str(error), code=error.code)
+    answer.status_code = status
+    if error.retry_after is not None:
+        answer.wait = error.retry_after  # type: ignore[attr-defined]  # as DRF's Throttled has it
+    return answer

@@ -1,0 +1,63 @@
+"""One way to log for Django, Celery and our apps: structlog, as JSON or readable in a terminal."""
+
+from typing import Any
+
+import structlog
+from django.core.exceptions import ImproperlyConfigured
+
+STYLES = ("console", "json")
+
+
+def configure(*, level: str, style: str) -> dict[str, Any]:
+    """Configure structlog and return Django's ``LOGGING``; called once, by the settings.
+
+    The request id, bound by django-structlog's middleware, is on every line of a request, and
+    travels to the tasks that the request wakes.
+    """
+    if style not in STYLES:
+        raise ImproperlyConfigured(f"LOG_FORMAT is {style!r}: use one of {', '.join(STYLES)}.")
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    if style == "json":
+        render: list[Any] = [
+            structlog.processors.ExceptionRenderer(),
+            structlog.processors.JSONRenderer(),
+        ]
+    else:
+        render = [structlog.dev.ConsoleRenderer(colors=False)]
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "structured": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": shared,
+                "processors": [
+                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    *render,
+                ],
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        "root": {"handlers": ["stderr"], "level": level},
+        "loggers": {
+            "django": {"level": level},
+            "django.request": {"level": "ERROR"},
+            # The SDK logs request bodies and ids at INFO; ours say what matters without them.
+            "stripe": {"level": "WARNING"},
+        },
+    }

@@ -1,0 +1,312 @@
+"""Every setting, each environment variable read once (docs: README, ``.env.example``).
+
+Production is the default. ``LOCAL_RUN`` is set by ``make run`` and the tests only, ``DEBUG`` by a
+developer; both allow plain HTTP and a missing key, nothing else changes.
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+if (BASE_DIR / ".env").is_file():
+    environ.Env.read_env(BASE_DIR / ".env")
+
+if not os.environ.get("DATABASE_URL"):
+    # Only a machine without a configured database gets here, so production never imports this.
+    from offers_project.local import environment
+
+    try:
+        environment.adopt()
+    except environment.NoLocalRun as error:
+        if not env.bool("OFFERS_OFFLINE", default=False):
+            raise ImproperlyConfigured(str(error)) from error
+        os.environ |= {"DATABASE_URL": "sqlite://:memory:", "LOCAL_RUN": "1"}
+
+DEBUG = env.bool("DEBUG", default=False)
+LOCAL_RUN = env.bool("LOCAL_RUN", default=False)
+PRODUCTION = not (DEBUG or LOCAL_RUN)
+
+
+def required_in_production(name: str, how_to_get_one: str, otherwise: str) -> str:
+    """A secret that production refuses to start without."""
+    value = env.str(name, default="")
+    if not value and PRODUCTION:
+        raise ImproperlyConfigured(f"{name} is not set: {how_to_get_one}.")
+    return value or otherwise
+
+
+SECRET_KEY = required_in_production(
+    "SECRET_KEY",
+    "put at least 50 random characters into the environment or .env",
+    otherwise="insecure-and-for-development-only-" + "0" * 32,
+)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[] if PRODUCTION else ["127.0.0.1", "localhost"])
+
+# -- Stripe ---------------------------------------------------------------------------------------
+STRIPE_SECRET_KEY = required_in_production(
+    "STRIPE_SECRET_KEY",
+    "take a restricted key (rk_…) from Stripe's dashboard, Developers > API keys",
+    otherwise="",
+)
+STRIPE_WEBHOOK_SECRETS = env.list("STRIPE_WEBHOOK_SECRETS", default=[])
+STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="https://api.stripe.com")
+# One retry and these time-outs (seconds) keep a purchase under 15 s when Stripe hangs.
+STRIPE_CONNECT_TIMEOUT = 2.0
+STRIPE_READ_TIMEOUT = 5.0
+STRIPE_NETWORK_RETRIES = 1
+
+# -- Selling --------------------------------------------------------------------------------------
+FRONTEND_URL = env.str("FRONTEND_URL", default="").rstrip("/")
+RESERVATION_MINUTES = env.float("RESERVATION_MINUTES", default=15.0)
+MAX_QUANTITY_PER_PURCHASE = env.int("MAX_QUANTITY_PER_PURCHASE", default=20)
+MAX_OPEN_HOLDS_PER_USER = env.int("MAX_OPEN_HOLDS_PER_USER", default=3)
+PURCHASE_RATE_LIMIT = env.str("PURCHASE_RATE_LIMIT", default="10/m")
+PURCHASE_RATE_LIMIT_IP = env.str("PURCHASE_RATE_LIMIT_IP", default="600/m")
+LOGIN_RATE_LIMIT = env.str("LOGIN_RATE_LIMIT", default="10/m")
+LOGIN_RATE_LIMIT_IP = env.str("LOGIN_RATE_LIMIT_IP", default="300/m")
+
+# -- Django ---------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_prometheus",
+    "django_structlog",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "drf_standardized_errors",
+    "rest_framework",
+    "waffle",
+    "offers",
+    "purchases",
+    "fulfillment",
+]
+if LOCAL_RUN:
+    INSTALLED_APPS.append("offers_project.local")
+
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+
+ROOT_URLCONF = "offers_project.urls"
+WSGI_APPLICATION = "offers_project.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+if LOCAL_RUN:
+    # Demo users have their name as their password: nothing to protect, and 63 of them to make.
+    PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "purchases-page"
+LOGOUT_REDIRECT_URL = "login"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / ".static" if PRODUCTION else None
+# A production image collects the files once; elsewhere they are served from the packages.
+WHITENOISE_USE_FINDERS = not PRODUCTION
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": (
+            "whitenoise.storage.CompressedManifestStaticFilesStorage"
+            if PRODUCTION
+            else "django.contrib.staticfiles.storage.StaticFilesStorage"
+        )
+    },
+}
+
+vars().update(env.email_url("EMAIL_URL", default="smtp://127.0.0.1:25"))
+
+# -- PostgreSQL -----------------------------------------------------------------------------------
+# Milliseconds. A purchase that waits longer for the offer's row answers 503 `busy`.
+LOCK_TIMEOUT_MS = env.int("LOCK_TIMEOUT_MS", default=4000)
+STATEMENT_TIMEOUT_MS = env.int("STATEMENT_TIMEOUT_MS", default=15000)
+DB_POOL_SIZE = env.int("DB_POOL_SIZE", default=16)
+
+DATABASES = {"default": env.db_url("DATABASE_URL")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"]["OPTIONS"] = {
+        **DATABASES["default"].get("OPTIONS", {}),
+        "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}",
+        # Waits 5 s for a free connection before the request is refused as `busy`.
+        "pool": {"min_size": 1, "max_size": DB_POOL_SIZE, "timeout": 5} if DB_POOL_SIZE else False,
+    }
+elif not env.bool("OFFERS_OFFLINE", default=False):
+    raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL database (postgres://…).")
+
+# -- Redis: only ever makes things fast (docs/decisions.md) ----------------------------------------
+REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+REDIS_TIMEOUT = 0.1  # seconds, to connect and for an answer
+REDIS_BREAKER_SECONDS = env.float("REDIS_BREAKER_SECONDS", default=5.0)
+
+_redis_cache = {
+    "BACKEND": "offers.caching.BreakerRedisCache",
+    "LOCATION": REDIS_URL,
+    "KEY_PREFIX": "offers",
+    "OPTIONS": {
+        "SOCKET_CONNECT_TIMEOUT": REDIS_TIMEOUT,
+        "SOCKET_TIMEOUT": REDIS_TIMEOUT,
+        # The breaker decides when to try again; redis-py's own retries would add to the wait.
+        "CONNECTION_POOL_KWARGS": {"retry": None, "retry_on_timeout": False},
+    },
+}
+CACHES = {
+    "default": _redis_cache,
+    "ratelimit": {
+        **_redis_cache,
+        "KEY_PREFIX": "limit",
+        "OPTIONS": {**_redis_cache["OPTIONS"], "FALLBACK": "process"},
+    },
+    # Counts of this process alone: what rate limits fall back to while Redis is away.
+    "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "process"},
+    # The kill switch must reach every process within seconds, with or without Redis.
+    "switches": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "LOCATION": "switches",
+        "TIMEOUT": 2,
+    },
+}
+SILENCED_SYSTEM_CHECKS = [
+    # django-ratelimit knows only its own list of cache backends; ours is a django-redis one, whose
+    # increments are atomic, and the fallback to a process's own counter is meant.
+    "django_ratelimit.E003",
+    "django_ratelimit.W001",
+]
+RATELIMIT_USE_CACHE = "ratelimit"
+# The header in which a proxy you trust puts the client's address, e.g. HTTP_X_REAL_IP.
+RATELIMIT_IP_META_KEY = env.str("CLIENT_IP_META_KEY", default="REMOTE_ADDR")
+
+WAFFLE_CACHE_NAME = "switches"
+WAFFLE_SWITCH_DEFAULT = True  # `purchases` sells unless somebody switched it off
+WAFFLE_CREATE_MISSING_SWITCHES = False
+
+# -- Celery ---------------------------------------------------------------------------------------
+CELERY_BROKER_URL = REDIS_URL
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 1, "socket_keepalive": True}
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_TASK_TIME_LIMIT = 300
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULER = "offers_project.celery.BrokerlessScheduler"
+CELERY_BEAT_SCHEDULE = {
+    "end overdue holds": {"task": "purchases.end_overdue_holds", "schedule": 30.0},
+    "sync offers to Stripe": {"task": "purchases.sync_offers", "schedule": 30.0},
+    "process stored Stripe events": {"task": "purchases.process_events", "schedule": 30.0},
+    "send refunds that are due": {"task": "purchases.send_due_refunds", "schedule": 30.0},
+    "deactivate expired offers": {"task": "offers.expire_offers", "schedule": 60.0},
+}
+for _entry in CELERY_BEAT_SCHEDULE.values():
+    # A sweep that nobody picked up before the next one is due is worth nothing.
+    _entry["options"] = {"expires": _entry["schedule"]}
+
+# -- API ------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework_simplejwt.authentication.JWTAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "offers.pagination.NewestFirst",
+    "DEFAULT_SCHEMA_CLASS": "drf_standardized_errors.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+DRF_STANDARDIZED_ERRORS = {
+    "EXCEPTION_HANDLER_CLASS": "offers_project.http_errors.DomainErrorHandler",
+    "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "409", "422", "429", "503"],
+}
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=env.float("ACCESS_TOKEN_MINUTES", default=60)),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Offers",
+    "DESCRIPTION": "Limited add-ons for events: hold, pay on Stripe Checkout, receive.",
+    "VERSION": "1.0.0",
+    "OAS_VERSION": "3.1.1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        **{
+            name: f"drf_standardized_errors.openapi_serializers.{name}.choices"
+            for name in ("ValidationErrorEnum", "ClientErrorEnum", "ServerErrorEnum")
+        },
+        "PurchaseStatusEnum": "purchases.states.Status",
+    },
+    "POSTPROCESSING_HOOKS": [
+        "drf_standardized_errors.openapi_hooks.postprocess_schema_enums",
+    ],
+}
+
+# -- Transport security ---------------------------------------------------------------------------
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=PRODUCTION)
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]  # probes come from inside, over plain HTTP
+SECURE_HSTS_SECONDS = 31_536_000 if PRODUCTION else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+CSRF_TRUSTED_ORIGINS = [FRONTEND_URL] if FRONTEND_URL else []
+
+# -- Logging --------------------------------------------------------------------------------------
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+LOG_FORMAT = env.str("LOG_FORMAT", default="json" if PRODUCTION else "console")
+DJANGO_STRUCTLOG_CELERY_ENABLED = True
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+
+from offers_project.logging import configure  # noqa: E402 - needs the two settings above
+
+LOGGING = configure(level=LOG_LEVEL, style=LOG_FORMAT)

@@ -1,0 +1,41 @@
+"""What is logged of purchases: the same keys on every line, so that they can be searched."""
+
+from typing import Any
+
+import structlog
+
+from purchases.models import Purchase
+
+logger = structlog.get_logger("purchases")
+
+
+def log_activity(action: str, purchase: Purchase, **more: Any) -> None:
+    """One line for something that happened to a purchase; call it after the commit."""
+    logger.info("purchase", **_keys(action, purchase), **_present(more))
+
+
+def log_failure(action: str, purchase: Purchase, error: BaseException, **more: Any) -> None:
+    """One line, with the traceback, for something that could not be done."""
+    logger.error(
+        "purchase failed",
+        **_keys(action, purchase),
+        **_present(more),
+        error=f"{type(error).__name__}: {error}",
+        exc_info=error,
+    )
+
+
+def _keys(action: str, purchase: Purchase) -> dict[str, Any]:
+    return {
+        "action": action,
+        "purchase_id": str(purchase.pk),
+        "offer_id": str(purchase.offer_id),
+        "event_id": str(purchase.event_id),
+        "user_id": purchase.user_id,
+        "quantity": purchase.quantity,
+        "status": purchase.status,
+    }
+
+
+def _present(more: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in more.items() if value is not None}

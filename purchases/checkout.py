@@ -1,0 +1,356 @@
+"""Starting a purchase: hold the stock, then open a Checkout Session at Stripe.
+
+The hold is committed before Stripe is asked, with everything that is needed to ask again: a crash,
+a time-out or a second request with the same ``Idempotency-Key`` takes it up from there.
+"""
+
+import hashlib
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import Sum
+from django.utils import timezone
+from waffle import switch_is_active
+
+from offers import inventory, money, targeting
+from offers.models import Offer
+from offers.wake import wake
+from purchases import stripe_gateway, transitions
+from purchases.activity import log_failure
+from purchases.errors import (
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
+    PaymentProviderUnavailable,
+    ProviderFailed,
+    ProviderRefused,
+    ProviderUnreachable,
+    PurchaseLimitReached,
+    PurchasesDisabled,
+    TooManyOpenHolds,
+)
+from purchases.models import Purchase
+from purchases.states import (
+    OPEN_CHECKOUT,
+    OPEN_HOLDS,
+    PAY,
+    RELEASE,
+    STATUSES_IN_RESERVED_STOCK,
+    STATUSES_IN_SOLD_STOCK,
+    ReleaseReason,
+    Status,
+)
+from purchases.stripe_gateway import CheckoutSession
+
+# Stripe's sessions live at least 30 minutes from their creation; the rest is for a late retry.
+SESSION_LIFETIME = timedelta(minutes=35)
+# Seconds: beyond them the buyer has waited too long for a second attempt after Stripe's error.
+SECOND_ATTEMPT_WITHIN = 2.0
+
+
+@dataclass(frozen=True)
+class Started:
+    """What ``start`` did: the purchase, and whether an earlier request had made it."""
+
+    purchase: Purchase
+    replayed: bool
+
+
+def start(
+    *,
+    user: User,
+    offer_id: uuid.UUID,
+    quantity: int,
+    idempotency_key: str | None,
+    site_url: str,
+    now: datetime,
+) -> Started:
+    """Hold ``quantity`` units for ``user`` and open their Checkout Session; free offers are paid.
+
+    Called by the API outside any transaction. ``site_url`` is where Stripe sends the buyer back to.
+    Raises the errors of ``offers.errors`` and ``purchases.errors`` that the contract lists; after
+    each of them nothing is held, but for ``ProviderUnreachable``: there the hold stays until Stripe
+    has been asked what became of it.
+    """
+    fingerprint = hashlib.sha256(f"{offer_id}:{quantity}".encode()).hexdigest()
+    if idempotency_key is not None:
+        earlier = Purchase.objects.filter(user=user, idempotency_key=idempotency_key).first()
+        if earlier is not None:
+            return _replay(earlier, fingerprint, now=now)
+    if not switch_is_active("purchases"):
+        raise PurchasesDisabled
+    offer = targeting.visible_offer(user, offer_id)
+    # Most refusals are made here, without the lock: a sold-out offer's row is left in peace.
+    offer.refuse_unless_on_sale(now)
+    offer.refuse_more_than_is_left(quantity)
+    targeting.refuse_unless_eligible(user, offer)
+
+    with transaction.atomic():
+        earlier = _admit(user, idempotency_key)
+        if earlier is None:
+            purchase = _hold(
+                user=user,
+                offer_id=offer_id,
+                quantity=quantity,
+                idempotency_key=idempotency_key,
+                fingerprint=fingerprint,
+                page=f"{site_url}/events/{offer.event.slug}/offers",
+                now=now,
+            )
+    if earlier is not None:
+        return _replay(earlier, fingerprint, now=now)
+    if purchase.status == Status.PAID:
+        return Started(purchase, replayed=False)
+    return Started(_open_session(purchase), replayed=False)
+
+
+def _admit(user: User, idempotency_key: str | None) -> Purchase | None:
+    """Check what concerns all purchases of this user; return the one this key has made, if any.
+
+    The user's row is locked until the hold is committed, so that of two requests at once the
+    second sees the first's hold: the cap can't be raced past, and one key makes one hold.
+    """
+    User.objects.select_for_update(no_key=True).only("pk").get(pk=user.pk)
+    if idempotency_key is not None:
+        earlier = Purchase.objects.filter(user=user, idempotency_key=idempotency_key).first()
+        if earlier is not None:
+            return earlier
+    limit = settings.MAX_OPEN_HOLDS_PER_USER
+    if Purchase.objects.filter(user=user, status__in=OPEN_HOLDS).count() >= limit:
+        raise TooManyOpenHolds(limit=limit)
+    return None
+
+
+def _hold(
+    *,
+    user: User,
+    offer_id: uuid.UUID,
+    quantity: int,
+    idempotency_key: str | None,
+    fingerprint: str,
+    page: str,
+    now: datetime,
+) -> Purchase:
+    offer = inventory.reserve(offer_id=offer_id, quantity=quantity)
+    # From here to the commit the offer's row is ours: what is checked now stays true.
+    offer.refuse_unless_on_sale(now)
+    _refuse_beyond_limit(user, offer, quantity)
+    purchase = Purchase(
+        user=user,
+        offer=offer,
+        event_id=offer.event_id,
+        offer_title=offer.title,
+        quantity=quantity,
+        unit_price=offer.price,
+        total_price=offer.price * quantity,
+        currency=offer.currency,
+        reserved_until=now + timedelta(minutes=settings.RESERVATION_MINUTES),
+        created_at=now,
+        idempotency_key=idempotency_key,
+        request_fingerprint=fingerprint,
+    )
+    if offer.price:
+        purchase.checkout_expires_at = now + SESSION_LIFETIME
+        purchase.checkout_request = _session_request(purchase, offer, page)
+    purchase.save(force_insert=True)
+    transitions.record(purchase, "hold", None, now=now, source="api", actor=user)
+    if not offer.price:
+        transitions.apply(
+            purchase, PAY, now=now, source="api", actor=user, reason="free", paid_at=now
+        )
+    return purchase
+
+
+def _refuse_beyond_limit(user: User, offer: Offer, quantity: int) -> None:
+    if offer.max_per_user is None:
+        return
+    have = (
+        Purchase.objects.filter(
+            user=user,
+            offer=offer,
+            status__in=(*STATUSES_IN_RESERVED_STOCK, *STATUSES_IN_SOLD_STOCK),
+        ).aggregate(units=Sum("quantity"))["units"]
+        or 0
+    )
+    if have + quantity > offer.max_per_user:
+        raise PurchaseLimitReached(limit=offer.max_per_user, have=have)
+
+
+def _session_request(purchase: Purchase, offer: Offer, page: str) -> dict[str, Any]:
+    """What Stripe is asked for this purchase; stored, because a retry has to ask the same."""
+    reference = {"purchase": str(purchase.pk), "offer": str(offer.pk)}
+    if offer.is_in_stripes_hands:
+        item: dict[str, Any] = {"price": offer.stripe_price_id}
+    else:
+        item = {"price_data": _inline_price(purchase)}
+    return {
+        "mode": "payment",
+        "line_items": [item | {"quantity": purchase.quantity}],
+        "client_reference_id": str(purchase.pk),
+        "metadata": reference,
+        "payment_intent_data": {"metadata": reference},
+        "expires_at": int((purchase.created_at + SESSION_LIFETIME).timestamp()),
+        "success_url": f"{page}/success?session_id={{CHECKOUT_SESSION_ID}}",
+        "cancel_url": page,
+    }
+
+
+def _inline_price(purchase: Purchase) -> dict[str, Any]:
+    return {
+        "currency": purchase.currency.lower(),
+        "unit_amount": money.to_minor_units(purchase.unit_price, purchase.currency),
+        "product_data": {"name": purchase.offer_title},
+    }
+
+
+def _replay(purchase: Purchase, fingerprint: str, *, now: datetime) -> Started:
+    """Answer a request whose key has made a purchase before, finishing it if that is needed."""
+    if purchase.request_fingerprint != fingerprint:
+        raise IdempotencyKeyReused
+    if purchase.status != Status.RESERVED or purchase.reserved_until <= now:
+        return Started(purchase, replayed=True)
+    # The first request crashed, failed or is still at it. Asking Stripe with the same key gets the
+    # same session in all three cases, so no claim is needed, except against an end of the hold.
+    if purchase.ending_until is not None and purchase.ending_until > now:
+        raise IdempotencyKeyInUse
+    return Started(_open_session(purchase), replayed=True)
+
+
+def _open_session(purchase: Purchase) -> Purchase:
+    """Open the purchase's Checkout Session; on failure give the hold back and raise why."""
+    started = time.monotonic()
+    while True:
+        try:
+            session = create_session(purchase)
+        except ProviderUnreachable as error:
+            # The session may exist: the hold stays until the sweep has found out (rule 6).
+            _note_failure(purchase, error)
+            raise
+        except (ProviderRefused, ProviderFailed) as error:
+            hurried = time.monotonic() - started < SECOND_ATTEMPT_WITHIN
+            if purchase.checkout_attempt == 1 and hurried and _can_try_again(error):
+                purchase = _next_attempt(purchase, error)
+                continue
+            _give_back(purchase, error)
+            raise
+        except PaymentProviderUnavailable as error:
+            _give_back(purchase, error)
+            raise
+        return _record_session(purchase, session)
+
+
+def create_session(purchase: Purchase) -> CheckoutSession:
+    """Ask Stripe for the purchase's session; the same one again for the same attempt.
+
+    Also called by whoever ends a hold whose session isn't known.
+    """
+    return stripe_gateway.create_session(
+        purchase.checkout_request or {},
+        idempotency_key=f"checkout:{purchase.pk}:{purchase.checkout_attempt}",
+    )
+
+
+def _can_try_again(error: ProviderRefused | ProviderFailed) -> bool:
+    """Whether a second attempt, with a new key, could do better than the first.
+
+    Stripe stores a 500 under its key, so only a new key gets past one. A refusal is worth it when
+    it is about what may have aged: the Price (deactivated meanwhile) or the session's end.
+    """
+    if isinstance(error, ProviderRefused):
+        return (
+            "price" in (error.param or "")
+            or error.param == "expires_at"
+            or (error.provider_code == "resource_missing")
+        )
+    return True
+
+
+def _next_attempt(purchase: Purchase, error: ProviderRefused | ProviderFailed) -> Purchase:
+    """Store what the second attempt will ask, and return the purchase as it is then."""
+    now = timezone.now()
+    with transaction.atomic():
+        stored = transitions.lock(purchase.pk)
+        if stored.checkout_attempt != purchase.checkout_attempt or stored.status != Status.RESERVED:
+            return stored  # a second request with the same key was faster
+        stored.checkout_attempt += 1
+        stored.checkout_expires_at = now + SESSION_LIFETIME
+        stored.checkout_request = (stored.checkout_request or {}) | {
+            "line_items": [{"price_data": _inline_price(stored), "quantity": stored.quantity}],
+            "expires_at": int(stored.checkout_expires_at.timestamp()),
+        }
+        stored.stray_session_check_due |= not isinstance(error, ProviderRefused)
+        stored.save(
+            update_fields=[
+                "checkout_attempt",
+                "checkout_expires_at",
+                "checkout_request",
+                "stray_session_check_due",
+            ]
+        )
+    return stored
+
+
+def _record_session(purchase: Purchase, session: CheckoutSession) -> Purchase:
+    now = timezone.now()
+    with transaction.atomic():
+        purchase = transitions.lock(purchase.pk)
+        ending = purchase.ending_until is not None and purchase.ending_until > now
+        if purchase.status == Status.RESERVED and not ending:
+            return transitions.apply(
+                purchase,
+                OPEN_CHECKOUT,
+                now=now,
+                source="api",
+                checkout_session_id=session.id,
+                checkout_url=session.url,
+                checkout_expires_at=session.expires_at,
+                checkout_request=None,
+                checkout_failed_at=None,
+            )
+        if purchase.checkout_session_id == session.id and purchase.status != Status.RELEASED:
+            return purchase  # a second request with the same key, or the webhook, was faster
+        # The hold ended while Stripe was being asked: nobody is given this session.
+        purchase.stray_session_check_due = True
+        purchase.save(update_fields=["stray_session_check_due"])
+    wake("purchases.end_overdue_holds")
+    raise PaymentProviderUnavailable("This took too long and the hold has ended: try again.")
+
+
+def _note_failure(purchase: Purchase, error: Exception) -> None:
+    now = timezone.now()
+    noted = Purchase.objects.filter(pk=purchase.pk, status=Status.RESERVED).update(
+        checkout_failed_at=now
+    )
+    if noted:
+        wake("purchases.end_overdue_holds")
+    log_failure("open_checkout", purchase, error, outcome="unknown")
+
+
+def _give_back(purchase: Purchase, error: PaymentProviderUnavailable) -> None:
+    """Release a hold for which Stripe has most likely done nothing; the buyer may try again.
+
+    The key is freed with it, since the request "created nothing". Unless Stripe plainly refused,
+    the sweep makes sure afterwards that no session was left open: nobody was given its address.
+    """
+    log_failure("open_checkout", purchase, error, outcome="given back")
+    with transaction.atomic():
+        purchase = transitions.lock(purchase.pk)
+        if purchase.status != Status.RESERVED:
+            return
+        transitions.apply(
+            purchase,
+            RELEASE,
+            now=timezone.now(),
+            source="api",
+            reason=type(error).__name__,
+            release_reason=ReleaseReason.PROVIDER_ERROR,
+            idempotency_key=None,
+            checkout_failed_at=None,
+            stray_session_check_due=purchase.stray_session_check_due
+            or isinstance(error, ProviderFailed),
+        )

@@ -1,0 +1,108 @@
+"""What can go wrong with a purchase. No HTTP here: ``http_errors.py`` maps these."""
+
+from offers.errors import DomainError
+
+
+class PurchaseNotFound(DomainError):
+    code = "not_found"
+    message = "There is no such purchase."
+
+
+class PurchaseLimitReached(DomainError):
+    code = "purchase_limit_reached"
+
+    def __init__(self, *, limit: int, have: int) -> None:
+        super().__init__(
+            f"One attendee may buy {limit} of this offer, and you have {have} of them."
+        )
+
+
+class TooManyOpenHolds(DomainError):
+    code = "too_many_open_holds"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            f"You have {limit} unpaid purchases open: pay or cancel one of them first."
+        )
+
+
+class PurchasesDisabled(DomainError):
+    code = "purchases_disabled"
+    message = "Sales are paused for the moment. Try again later."
+    retry_after = 60
+
+
+class IdempotencyKeyInUse(DomainError):
+    code = "idempotency_key_in_use"
+    message = "The first request with this Idempotency-Key is still running. Try again in a moment."
+    retry_after = 2
+
+
+class IdempotencyKeyReused(DomainError):
+    code = "idempotency_key_reused"
+    message = (
+        "This Idempotency-Key was used for another purchase: use a new key for a new purchase."
+    )
+
+
+class HoldAlreadyResolved(DomainError):
+    """The purchase's status doesn't allow this (any more): asked a second time, or too late."""
+
+    code = "hold_already_resolved"
+
+    def __init__(self, *, status: str, transition: str) -> None:
+        self.status = status
+        super().__init__(f"A purchase that is {status} can't {transition.replace('_', ' ')}.")
+
+
+class HoldIsEnding(DomainError):
+    """Somebody else is ending this hold at this moment."""
+
+    code = "hold_is_ending"
+    message = "This hold is being ended already."
+
+
+class NotCancellable(DomainError):
+    code = "not_cancellable"
+    message = "Only a purchase that is neither paid nor ended can be cancelled."
+
+
+class PaymentProviderUnavailable(DomainError):
+    """Stripe could not be asked, or did not do what it was asked. See the subclasses."""
+
+    code = "payment_provider_unavailable"
+    message = "The payment provider can't be reached. Nothing was charged: try again in a moment."
+    retry_after = 10
+
+
+class ProviderRefused(PaymentProviderUnavailable):
+    """Stripe answered 4xx about the request itself: nothing was done, nor will be on a retry."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        self.param = param
+        self.provider_code = code
+        self.provider_message = message
+        super().__init__()
+
+
+class ProviderFailed(PaymentProviderUnavailable):
+    """Stripe answered 5xx, or refused us (429, a bad key): most likely nothing was done."""
+
+
+class ProviderUnreachable(PaymentProviderUnavailable):
+    """No answer, or "still running": what was asked may have been done or may yet be."""
+
+
+class ProviderNotConfigured(PaymentProviderUnavailable):
+    """``STRIPE_SECRET_KEY`` is missing. Said to staff by the log, to buyers as unavailable."""
+
+
+class PaymentMismatch(DomainError):
+    """Stripe reports a payment that isn't the one we asked for. Nothing moves; staff must look."""
+
+    code = "payment_mismatch"
+
+
+class InvalidWebhook(DomainError):
+    code = "invalid_webhook"
+    message = "The signature or the body of this webhook is not valid."

@@ -1,0 +1,255 @@
+"""Ending holds, the safe way: release only what can't be paid any more (rule 6).
+
+Stripe's sessions outlive our holds, so a hold's session is expired at Stripe first. If the buyer
+was faster, the hold is recorded as paid instead. If Stripe can't be asked, the hold stays until
+its session is dead by its own ``expires_at``.
+"""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from offers.errors import DomainError
+from purchases import checkout, payments, stripe_gateway, transitions
+from purchases.activity import log_failure
+from purchases.errors import (
+    HoldAlreadyResolved,
+    HoldIsEnding,
+    NotCancellable,
+    PaymentProviderUnavailable,
+    ProviderFailed,
+    ProviderRefused,
+    PurchaseNotFound,
+)
+from purchases.models import Purchase
+from purchases.states import OPEN_HOLDS, RELEASE, ReleaseReason, Status
+from purchases.stripe_gateway import CheckoutSession
+
+# Longer than the longest conversation with Stripe, so that a claim lapses only after a crash.
+CLAIM = timedelta(seconds=60)
+# Our clock and Stripe's may differ by this much when we call a session dead without asking.
+CLOCK_MARGIN = timedelta(minutes=2)
+
+
+def cancel(*, purchase_id: uuid.UUID, user: User, now: datetime) -> Purchase:
+    """Give the buyer's own unpaid hold back at once; called by the API.
+
+    Raises ``PurchaseNotFound`` for somebody else's, ``NotCancellable`` when it isn't an unpaid hold
+    (any more), and ``PaymentProviderUnavailable`` when Stripe can't be asked: the hold then stays.
+    """
+    purchase = Purchase.objects.filter(pk=purchase_id, user=user).first()
+    if purchase is None:
+        raise PurchaseNotFound
+    try:
+        purchase = end(
+            purchase,
+            reason=ReleaseReason.CANCELLED,
+            now=now,
+            source="api",
+            actor=user,
+        )
+    except (HoldAlreadyResolved, HoldIsEnding) as error:
+        raise NotCancellable from error
+    if purchase.status != Status.RELEASED:
+        raise NotCancellable("This purchase was paid in the meantime.")
+    return purchase
+
+
+def end(
+    purchase: Purchase,
+    *,
+    reason: ReleaseReason,
+    now: datetime,
+    source: str,
+    actor: User | None = None,
+) -> Purchase:
+    """End one open hold and return what became of it: released, or paid after all.
+
+    Called outside any transaction by cancel, the sweep and the command. Raises
+    ``HoldAlreadyResolved``, ``HoldIsEnding`` (somebody else is at it), or
+    ``PaymentProviderUnavailable``, after which the hold is as it was.
+    """
+    purchase = _claim(purchase)
+    try:
+        session = _make_unpayable(purchase)
+    except PaymentProviderUnavailable:
+        if not _is_dead(purchase, now):
+            Purchase.objects.filter(pk=purchase.pk).update(ending_until=None)
+            raise
+        # Nobody can pay it any more. Whether somebody had is asked when Stripe is back.
+        Purchase.objects.filter(pk=purchase.pk).update(stray_session_check_due=True)
+        session = None
+    if session is not None and session.status == "complete":
+        payments.record_session(session, now=now, source=source)
+        Purchase.objects.filter(pk=purchase.pk).update(ending_until=None)
+        return Purchase.objects.get(pk=purchase.pk)
+    with transaction.atomic():
+        return _release(
+            transitions.lock(purchase.pk), reason=reason, now=now, source=source, actor=actor
+        )
+
+
+def _claim(purchase: Purchase) -> Purchase:
+    """Mark the hold as ending, so that nobody opens a session for it meanwhile."""
+    clock = timezone.now()
+    free = Q(ending_until__isnull=True) | Q(ending_until__lte=clock)
+    claimed = Purchase.objects.filter(free, pk=purchase.pk, status__in=OPEN_HOLDS).update(
+        ending_until=clock + CLAIM
+    )
+    current = Purchase.objects.get(pk=purchase.pk)
+    if claimed:
+        return current
+    if current.is_open_hold:
+        raise HoldIsEnding
+    raise HoldAlreadyResolved(status=current.status, transition=RELEASE.name)
+
+
+def _make_unpayable(purchase: Purchase) -> CheckoutSession | None:
+    """Expire the hold's session at Stripe; ``None`` when there is none."""
+    session_id = purchase.checkout_session_id
+    if session_id is None:
+        session = _find_session(purchase)
+        if session is None:
+            return None
+        session_id = session.id
+    return stripe_gateway.expire_session(session_id)
+
+
+def _find_session(purchase: Purchase) -> CheckoutSession | None:
+    """The session of a hold that has none on record: its request crashed, or had no answer.
+
+    Asking again with the same key gets the session if there is one. If there is none, this makes
+    one (which is then expired), or Stripe refuses because by now it would end too soon. Only after
+    that is the question settled: a request that Stripe is still working on can't succeed later.
+    """
+    try:
+        return checkout.create_session(purchase)
+    except ProviderRefused:
+        return None
+    except ProviderFailed:
+        # A stored 500 is all that this key will ever get; the session may exist nevertheless.
+        return next(
+            (s for s in _sessions_at_stripe(purchase) if s.status in ("open", "complete")), None
+        )
+
+
+def _sessions_at_stripe(purchase: Purchase) -> Iterator[CheckoutSession]:
+    end_of_attempts = purchase.checkout_expires_at or purchase.reserved_until
+    return stripe_gateway.sessions_of(
+        str(purchase.pk),
+        since=purchase.created_at - CLOCK_MARGIN,
+        until=end_of_attempts + CLOCK_MARGIN,
+    )
+
+
+def _is_dead(purchase: Purchase, now: datetime) -> bool:
+    return (
+        purchase.checkout_expires_at is not None
+        and purchase.checkout_expires_at + CLOCK_MARGIN <= now
+    )
+
+
+def _release(
+    purchase: Purchase,
+    *,
+    reason: ReleaseReason,
+    now: datetime,
+    source: str,
+    actor: User | None,
+) -> Purchase:
+    if purchase.status == Status.RELEASED:
+        return purchase  # the webhook about the session that we just expired was faster
+    changes: dict[str, Any] = {
+        "release_reason": reason,
+        "ending_until": None,
+        "checkout_failed_at": None,
+        "checkout_request": None,
+    }
+    if purchase.checkout_failed_at is not None:
+        # The buyer was told 503, "nothing was created": the same key may buy again.
+        changes |= {"release_reason": ReleaseReason.PROVIDER_ERROR, "idempotency_key": None}
+    return transitions.apply(
+        purchase, RELEASE, now=now, source=source, actor=actor, reason=str(reason), **changes
+    )
+
+
+# -- Sweeps ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of one hold that a sweep looked at. ``error`` is set if it is still held."""
+
+    purchase: Purchase
+    error: DomainError | None = None
+
+
+def overdue(*, now: datetime) -> QuerySet[Purchase]:
+    """Open holds whose time is up, and those whose buyer was told that Stripe failed."""
+    return Purchase.objects.filter(
+        Q(reserved_until__lte=now) | Q(checkout_failed_at__isnull=False), status__in=OPEN_HOLDS
+    )
+
+
+def open_holds() -> QuerySet[Purchase]:
+    """Every unpaid hold, overdue or not."""
+    return Purchase.objects.filter(status__in=OPEN_HOLDS)
+
+
+def end_all(
+    holds: QuerySet[Purchase],
+    *,
+    reason: ReleaseReason,
+    now: datetime,
+    source: str,
+    actor: User | None = None,
+) -> Iterator[Ended]:
+    """End each of ``holds``, oldest first, yielding what became of it; a task and a command.
+
+    One that fails doesn't stop the rest; once Stripe is out of reach, only holds whose session is
+    dead are still ended, instead of waiting for a time-out on each.
+    """
+    stripe_away: PaymentProviderUnavailable | None = None
+    for purchase in list(holds.order_by("reserved_until")):
+        if stripe_away is not None and not _is_dead(purchase, now):
+            yield Ended(purchase, stripe_away)
+            continue
+        try:
+            yield Ended(end(purchase, reason=reason, now=now, source=source, actor=actor))
+        except PaymentProviderUnavailable as error:
+            stripe_away = error
+            log_failure("release", purchase, error)
+            yield Ended(purchase, error)
+        except HoldAlreadyResolved:
+            yield Ended(Purchase.objects.get(pk=purchase.pk))
+        except DomainError as error:
+            if not isinstance(error, HoldIsEnding):
+                log_failure("release", purchase, error)
+            yield Ended(purchase, error)
+
+
+def settle_stray_sessions(*, now: datetime, limit: int = 100) -> int:
+    """Close sessions that Stripe may have opened for holds that were given back.
+
+    Their addresses were given to nobody. One that was paid all the same is a late payment. Called
+    by the sweep; returns how many purchases were settled, raises what the gateway raises.
+    """
+    due = Purchase.objects.filter(stray_session_check_due=True).exclude(status__in=OPEN_HOLDS)
+    settled = 0
+    for purchase in list(due.order_by("created_at")[:limit]):
+        for session in _sessions_at_stripe(purchase):
+            if session.id == purchase.checkout_session_id and purchase.status != Status.RELEASED:
+                continue
+            closed = stripe_gateway.expire_session(session.id) if session.is_open else session
+            if closed.status == "complete":
+                payments.record_session(closed, now=now, source="sweep")
+        Purchase.objects.filter(pk=purchase.pk).update(stray_session_check_due=False)
+        settled += 1
+    return settled

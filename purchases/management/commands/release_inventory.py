@@ -1,0 +1,67 @@
+import uuid
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from purchases import holds
+from purchases.states import ReleaseReason, Status
+
+
+class Command(BaseCommand):
+    help = (
+        "End overdue holds the safe way: each one's Checkout Session is expired at Stripe first, "
+        "and one that was paid meanwhile is recorded as paid."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--offer", type=uuid.UUID, metavar="ID", help="only of this offer")
+        parser.add_argument("--event", metavar="SLUG", help="only of this event")
+        parser.add_argument("--purchase", type=uuid.UUID, metavar="ID", help="only this one")
+        parser.add_argument(
+            "--older-than", type=float, metavar="MINUTES", help="only holds made before that"
+        )
+        parser.add_argument(
+            "--all", action="store_true", dest="every", help="every unpaid hold, overdue or not"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="only list them")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        now = timezone.now()
+        wanted = holds.open_holds() if options["every"] else holds.overdue(now=now)
+        filters = {"offer": "offer_id", "event": "event__slug", "purchase": "pk"}
+        for option, field in filters.items():
+            if options[option] is not None:
+                wanted = wanted.filter(**{field: options[option]})
+        if options["older_than"] is not None:
+            wanted = wanted.filter(created_at__lt=now - timedelta(minutes=options["older_than"]))
+        if options["dry_run"]:
+            for purchase in wanted.order_by("reserved_until"):
+                self.stdout.write(f"{purchase.pk} {purchase}: {purchase.status}, would be ended")
+            self.stdout.write(f"total: {wanted.count()} holds would be ended")
+            return
+        self._end(wanted, now, staff=options["every"])
+
+    def _end(self, wanted: Any, now: Any, *, staff: bool) -> None:
+        units = kept = paid = released = 0
+        reason = ReleaseReason.STAFF if staff else ReleaseReason.EXPIRED
+        for outcome in holds.end_all(wanted, reason=reason, now=now, source="command"):
+            purchase = outcome.purchase
+            if outcome.error is not None:
+                kept += 1
+                said = f"still held: {outcome.error}"
+            elif purchase.status == Status.RELEASED:
+                released += 1
+                units += purchase.quantity
+                said = f"released ({purchase.release_reason})"
+            else:
+                paid += 1
+                said = f"not released: it is {purchase.status}"
+            self.stdout.write(f"{purchase.pk} {purchase}: {said}")
+        self.stdout.write(
+            f"total: {released} holds released ({units} units), {paid} paid after all, "
+            f"{kept} still held"
+        )
+        if kept:
+            raise CommandError(f"{kept} holds could not be ended: run it again later.")

@@ -1,0 +1,192 @@
+"""A purchase is a hold that becomes a sale."""
+
+import uuid
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+
+from offers import money
+from offers.models import Event, Offer
+from purchases.states import OPEN_HOLDS, ReleaseReason, Status
+
+
+class Purchase(models.Model):
+    """One attendee's purchase of some units of one offer.
+
+    ``status`` changes through ``purchases.transitions`` only. The row is also the record behind an
+    ``Idempotency-Key``, and its status is the point from which a crashed request is taken up again.
+    What was bought is copied when the hold is made: later edits of the offer change no receipt.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="purchases"
+    )
+    offer = models.ForeignKey(Offer, on_delete=models.PROTECT, related_name="purchases")
+    event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="purchases")
+    offer_title = models.CharField(max_length=200)
+    quantity = models.PositiveIntegerField()
+    unit_price = models.DecimalField(max_digits=12, decimal_places=3)
+    total_price = models.DecimalField(max_digits=15, decimal_places=3)
+    currency = models.CharField(max_length=3)
+
+    status = models.CharField(max_length=20, choices=Status.choices, default=Status.RESERVED)
+    release_reason = models.CharField(max_length=20, choices=ReleaseReason.choices, blank=True)
+    reserved_until = models.DateTimeField()
+    refunded_amount = models.DecimalField(max_digits=15, decimal_places=3, default=0)
+    created_at = models.DateTimeField()
+    paid_at = models.DateTimeField(null=True, blank=True)
+    refunded_at = models.DateTimeField(null=True, blank=True)
+
+    idempotency_key = models.CharField(max_length=255, null=True, editable=False)
+    request_fingerprint = models.CharField(max_length=64, blank=True, editable=False)
+
+    checkout_session_id = models.CharField(max_length=255, null=True, unique=True, editable=False)
+    checkout_url = models.TextField(blank=True, editable=False)
+    checkout_expires_at = models.DateTimeField(
+        null=True, editable=False, help_text="When Stripe ends the Checkout Session by itself."
+    )
+    checkout_attempt = models.PositiveSmallIntegerField(
+        default=1, editable=False, help_text="Part of the idempotency key sent to Stripe."
+    )
+    checkout_request = models.JSONField(
+        null=True,
+        editable=False,
+        help_text="What Stripe is asked, kept until it answers: a retry must ask the same.",
+    )
+    checkout_failed_at = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text="The buyer was told that it failed, but Stripe may have opened a session.",
+    )
+    stray_session_check_due = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="Stripe may have a session of this purchase that nobody was given.",
+    )
+    ending_until = models.DateTimeField(
+        null=True, editable=False, help_text="Somebody is ending this hold, and has until then."
+    )
+    payment_intent_id = models.CharField(max_length=255, blank=True, editable=False)
+    refund_id = models.CharField(max_length=255, blank=True, editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["user", "idempotency_key"], name="purchase_once_per_idempotency_key"
+            ),
+            models.CheckConstraint(condition=Q(quantity__gte=1), name="purchase_quantity_positive"),
+            models.CheckConstraint(
+                condition=Q(unit_price__gte=0) & Q(total_price=F("unit_price") * F("quantity")),
+                name="purchase_total_is_unit_price_times_quantity",
+            ),
+            models.CheckConstraint(
+                condition=Q(refunded_amount__gte=0) & Q(refunded_amount__lte=F("total_price")),
+                name="purchase_refunds_at_most_its_total",
+            ),
+            models.CheckConstraint(
+                condition=Q(status=Status.RELEASED) ^ Q(release_reason=""),
+                name="purchase_released_for_a_reason",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status__in=[Status.PAID, Status.REFUNDING]) | Q(paid_at__isnull=False),
+                name="purchase_paid_at_some_time",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=Status.AWAITING_PAYMENT) | Q(checkout_session_id__isnull=False),
+                name="purchase_awaits_payment_of_a_session",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["user", "event"], name="purchase_by_buyer"),
+            models.Index(fields=["offer", "status"], name="purchase_by_offer"),
+            models.Index(fields=["status", "reserved_until"], name="purchase_by_deadline"),
+            models.Index(
+                fields=["checkout_failed_at"],
+                condition=Q(checkout_failed_at__isnull=False),
+                name="purchase_failed_checkout",
+            ),
+            models.Index(
+                fields=["created_at"],
+                condition=Q(stray_session_check_due=True),
+                name="purchase_stray_session",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} x {self.offer_title}"
+
+    @property
+    def is_open_hold(self) -> bool:
+        return self.status in OPEN_HOLDS
+
+    @property
+    def total_minor(self) -> int:
+        """The total in Stripe's minor units."""
+        return money.to_minor_units(self.total_price, self.currency)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse a save that isn't told its fields: rows are shared with other processes."""
+        if not self._state.adding and kwargs.get("update_fields") is None:
+            raise TypeError("Save a purchase through purchases.transitions, or with update_fields.")
+        super().save(*args, **kwargs)
+
+
+class PurchaseTransition(models.Model):
+    """Who changed a purchase's status, why and when. Written once, never changed."""
+
+    purchase = models.ForeignKey(Purchase, on_delete=models.CASCADE, related_name="transitions")
+    name = models.CharField(max_length=32)
+    from_status = models.CharField(max_length=20, choices=Status.choices, blank=True)
+    to_status = models.CharField(max_length=20, choices=Status.choices)
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    source = models.CharField(
+        max_length=20, help_text="Which edge asked for it: api, webhook, sweep, admin, command."
+    )
+    reason = models.CharField(max_length=500, blank=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.from_status or 'new'} -> {self.to_status}"
+
+
+class StripeEvent(models.Model):
+    """A webhook as Stripe sent it: stored first, then processed, kept for a replay."""
+
+    class State(models.TextChoices):
+        STORED = "stored"
+        PROCESSED = "processed"
+        IGNORED = "ignored"
+        FAILED = "failed"
+
+    id = models.CharField(max_length=255, primary_key=True)
+    type = models.CharField(max_length=100)
+    created = models.DateTimeField(help_text="When it happened, by Stripe's clock.")
+    payload = models.JSONField()
+    state = models.CharField(max_length=10, choices=State.choices, default=State.STORED)
+    attempts = models.PositiveIntegerField(default=0)
+    error = models.TextField(blank=True)
+    received_at = models.DateTimeField()
+    processed_at = models.DateTimeField(null=True, blank=True)
+    retry_after = models.DateTimeField(
+        null=True, blank=True, help_text="Claimed, or put off after a failure, until then."
+    )
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(
+                fields=["retry_after"],
+                condition=Q(state__in=["stored", "failed"]),
+                name="stripe_event_unprocessed",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.id}"

@@ -1,0 +1,68 @@
+"""The JSON of purchases."""
+
+from typing import Any
+
+from django.conf import settings
+from rest_framework import serializers
+
+from offers.serializers import Amount, with_currency_digits
+from purchases.models import Purchase
+from purchases.states import Status
+
+
+class PurchaseRequestSerializer(serializers.Serializer):
+    """What an attendee asks for."""
+
+    offer = serializers.UUIDField()
+    quantity = serializers.IntegerField(min_value=1, default=1)
+
+    def validate_quantity(self, quantity: int) -> int:
+        if quantity > settings.MAX_QUANTITY_PER_PURCHASE:
+            raise serializers.ValidationError(
+                f"At most {settings.MAX_QUANTITY_PER_PURCHASE} units can be bought at once.",
+                code="max_value",
+            )
+        return quantity
+
+
+class PurchaseSerializer(serializers.ModelSerializer):
+    offer = serializers.UUIDField(source="offer_id")
+    event: Any = serializers.SlugRelatedField("slug", read_only=True)
+    unit_price = Amount()
+    total_price = Amount()
+    refunded_amount = Amount()
+    release_reason = serializers.SerializerMethodField()
+    checkout_url = serializers.SerializerMethodField()
+    fulfillment = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Purchase
+        fields = (
+            "id", "offer", "offer_title", "event", "quantity", "unit_price", "total_price",
+            "currency", "status", "release_reason", "reserved_until", "checkout_session_id",
+            "checkout_url", "fulfillment", "refunded_amount", "created_at", "paid_at",
+            "refunded_at",
+        )  # fmt: skip
+        read_only_fields = fields
+
+    def get_release_reason(self, purchase: Purchase) -> str | None:
+        return purchase.release_reason or None
+
+    def get_checkout_url(self, purchase: Purchase) -> str | None:
+        """Stripe's page, as long as it is worth sending the buyer there."""
+        return purchase.checkout_url if purchase.status == Status.AWAITING_PAYMENT else None
+
+    def get_fulfillment(self, purchase: Purchase) -> dict[str, Any] | None:
+        """Null until something is being delivered."""
+        return None
+
+    def to_representation(self, purchase: Purchase) -> dict[str, Any]:
+        data = super().to_representation(purchase)
+        return with_currency_digits(data, purchase, "unit_price", "total_price", "refunded_amount")
+
+
+class PurchaseQuery(serializers.Serializer):
+    """The query string of the purchase list."""
+
+    event = serializers.SlugField(required=False, help_text="The event's slug.")
+    status = serializers.ChoiceField(Status.choices, required=False)

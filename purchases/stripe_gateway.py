@@ -1,0 +1,280 @@
+"""Everything said to Stripe, and the only importer of its SDK.
+
+Each call first gives the database connection back, because Stripe takes as long as it takes, and
+refuses to run inside a transaction, because a row would be locked as long. What goes wrong is
+raised as one of four errors that tell what may have happened at Stripe: ``ProviderRefused``
+(nothing), ``ProviderFailed`` (most likely nothing), ``ProviderUnreachable`` (anything),
+``ProviderNotConfigured``. Amounts are in minor units here, times are aware datetimes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import stripe
+import structlog
+from django.conf import settings
+from django.db import connection
+
+from purchases.errors import (
+    InvalidWebhook,
+    ProviderFailed,
+    ProviderNotConfigured,
+    ProviderRefused,
+    ProviderUnreachable,
+)
+
+logger = structlog.get_logger(__name__)
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class CheckoutSession:
+    """What we need to know of a Checkout Session, whether from the API or out of a webhook."""
+
+    id: str
+    url: str
+    status: str
+    payment_status: str
+    amount_total: int
+    currency: str
+    client_reference_id: str | None
+    payment_intent_id: str
+    expires_at: datetime
+    livemode: bool
+
+    @property
+    def is_open(self) -> bool:
+        return self.status == "open"
+
+    @property
+    def is_paid(self) -> bool:
+        return self.status == "complete" and self.payment_status != "unpaid"
+
+    @classmethod
+    def parse(cls, data: dict[str, Any]) -> "CheckoutSession":
+        """Read Stripe's JSON. ``url`` is there only while the session is open."""
+        intent = data.get("payment_intent") or ""
+        return cls(
+            id=data["id"],
+            url=data.get("url") or "",
+            status=data.get("status") or "",
+            payment_status=data["payment_status"],
+            amount_total=data.get("amount_total") or 0,
+            currency=(data.get("currency") or "").upper(),
+            client_reference_id=data.get("client_reference_id"),
+            payment_intent_id=intent["id"] if isinstance(intent, dict) else intent,
+            expires_at=datetime.fromtimestamp(data["expires_at"], UTC),
+            livemode=data["livemode"],
+        )
+
+
+@lru_cache(maxsize=4)
+def _client(key: str, base: str) -> stripe.StripeClient:
+    return stripe.StripeClient(
+        key,
+        base_addresses={"api": base},
+        max_network_retries=settings.STRIPE_NETWORK_RETRIES,
+        http_client=stripe.RequestsClient(
+            timeout=(settings.STRIPE_CONNECT_TIMEOUT, settings.STRIPE_READ_TIMEOUT)
+        ),
+    )
+
+
+def _ask(what: str, call: Callable[[stripe.StripeClient], Answer]) -> Answer:
+    """Make one call, translating Stripe's errors; see the module for what is raised."""
+    if connection.in_atomic_block:
+        raise RuntimeError(f"{what}: Stripe must not be called inside a transaction.")
+    if not settings.STRIPE_SECRET_KEY:
+        logger.error("stripe not configured", hint="set STRIPE_SECRET_KEY")
+        raise ProviderNotConfigured
+    connection.close()
+    try:
+        return call(_client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE))
+    except stripe.APIConnectionError as error:
+        _log(what, error)
+        raise ProviderUnreachable from error
+    except (
+        stripe.AuthenticationError,
+        stripe.PermissionError,
+        stripe.RateLimitError,
+        stripe.IdempotencyError,
+    ) as error:
+        _log(what, error)
+        raise ProviderFailed from error
+    except stripe.StripeError as error:
+        _log(what, error)
+        if error.http_status == 409:
+            # Another request with the same idempotency key is running at Stripe right now.
+            raise ProviderUnreachable from error
+        if error.http_status is not None and 400 <= error.http_status < 500:
+            raise ProviderRefused(
+                error.user_message or str(error),
+                param=getattr(error, "param", None),
+                code=error.code,
+            ) from error
+        raise ProviderFailed from error
+
+
+def _log(what: str, error: stripe.StripeError) -> None:
+    # The message may quote what we sent, which holds no secret; the headers, which do, stay out.
+    logger.warning(
+        "stripe call failed",
+        call=what,
+        kind=type(error).__name__,
+        status=error.http_status,
+        error=error.user_message or str(error)[:300],
+        stripe_request_id=error.request_id,
+    )
+
+
+def is_live() -> bool:
+    """Whether our key moves real money; events of the other mode are none of our business."""
+    return "_live_" in settings.STRIPE_SECRET_KEY
+
+
+# -- Checkout Sessions ----------------------------------------------------------------------------
+
+
+def create_session(request: dict[str, Any], *, idempotency_key: str) -> CheckoutSession:
+    """Open a Checkout Session, or get the one that the same key opened before."""
+    session = _ask(
+        "create session",
+        lambda client: client.v1.checkout.sessions.create(
+            request,  # type: ignore[arg-type]  # stored as JSON, so no TypedDict any more
+            {"idempotency_key": idempotency_key},
+        ),
+    )
+    return CheckoutSession.parse(session.to_dict())
+
+
+def retrieve_session(session_id: str) -> CheckoutSession:
+    session = _ask("retrieve session", lambda c: c.v1.checkout.sessions.retrieve(session_id))
+    return CheckoutSession.parse(session.to_dict())
+
+
+def expire_session(session_id: str) -> CheckoutSession:
+    """Make sure the session can't be paid any more, and return it as it then is.
+
+    `expired` if it was open or expired already, `complete` if the buyer was faster: Stripe refuses
+    to expire anything but an open session (https://docs.stripe.com/api/checkout/sessions/expire).
+    """
+    try:
+        session = _ask("expire session", lambda c: c.v1.checkout.sessions.expire(session_id))
+    except ProviderRefused:
+        return retrieve_session(session_id)
+    return CheckoutSession.parse(session.to_dict())
+
+
+def sessions_of(reference: str, *, since: datetime, until: datetime) -> Iterator[CheckoutSession]:
+    """The sessions with this ``client_reference_id`` that Stripe opened in that time.
+
+    Stripe can't search by reference, so it is a walk over all sessions of that time: for the rare
+    case in which an answer was lost, with times no more than minutes apart.
+    """
+    created: Any = {"gte": int(since.timestamp()), "lte": int(until.timestamp())}
+    found = _ask(
+        "list sessions",
+        lambda client: [
+            session.to_dict()
+            for session in client.v1.checkout.sessions.list(
+                {"created": created, "limit": 100}
+            ).auto_paging_iter()
+            if session.client_reference_id == reference
+        ],
+    )
+    return map(CheckoutSession.parse, found)
+
+
+# -- Products and prices --------------------------------------------------------------------------
+
+
+def create_product(fields: dict[str, Any]) -> None:
+    """Make a Product with the id in ``fields``; refused, with a code, if it exists."""
+    _ask(
+        "create product",
+        lambda client: client.v1.products.create(fields),  # type: ignore[arg-type]
+    )
+
+
+def update_product(product_id: str, fields: dict[str, Any]) -> None:
+    _ask(
+        "update product",
+        lambda client: client.v1.products.update(product_id, fields),  # type: ignore[arg-type]
+    )
+
+
+def create_price(fields: dict[str, Any], *, idempotency_key: str) -> str:
+    """Make a Price and return its id. A Price's amount can't be changed later."""
+    options = {"idempotency_key": idempotency_key}
+    return _ask(
+        "create price",
+        lambda client: client.v1.prices.create(fields, options).id,  # type: ignore[arg-type]
+    )
+
+
+def deactivate_other_prices(product_id: str, *, keep: str | None) -> None:
+    """Leave ``keep`` as the product's only Price that can be used."""
+
+    def deactivate(client: stripe.StripeClient) -> None:
+        active = client.v1.prices.list({"product": product_id, "active": True, "limit": 100})
+        for price in list(active.auto_paging_iter()):
+            if price.id != keep:
+                client.v1.prices.update(price.id, {"active": False})
+
+    _ask("deactivate prices", deactivate)
+
+
+# -- Refunds --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Refund:
+    id: str
+    status: str
+
+
+def create_refund(
+    *, payment_intent_id: str, amount: int, purchase_id: str, idempotency_key: str
+) -> Refund:
+    """Send ``amount`` (minor units) back; `succeeded` or `pending` (its webhook tells the rest)."""
+    refund = _ask(
+        "create refund",
+        lambda client: client.v1.refunds.create(
+            {
+                "payment_intent": payment_intent_id,
+                "amount": amount,
+                "metadata": {"purchase": purchase_id},
+            },
+            {"idempotency_key": idempotency_key},
+        ),
+    )
+    return Refund(id=refund.id, status=refund.status or "")
+
+
+def retrieve_refund(refund_id: str) -> Refund:
+    refund = _ask("retrieve refund", lambda client: client.v1.refunds.retrieve(refund_id))
+    return Refund(id=refund.id, status=refund.status or "")
+
+
+# -- Webhooks -------------------------------------------------------------------------------------
+
+
+def verify_webhook(payload: bytes, signature: str) -> dict[str, Any]:
+    """Return the event in ``payload`` if one of our secrets signed it, else ``InvalidWebhook``.
+
+    Several secrets are valid while one is rotated; the SDK checks one at a time, and that the
+    signature is no older than 300 s (https://docs.stripe.com/webhooks#verify-official-libraries).
+    """
+    for secret in settings.STRIPE_WEBHOOK_SECRETS:
+        try:
+            event = stripe.Webhook.construct_event(payload, signature, secret)
+        except stripe.SignatureVerificationError:
+            continue
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # Signed, yet not an event: JSON of another shape, or bytes that aren't UTF-8.
+            raise InvalidWebhook from None
+        return dict(event.to_dict())
+    raise InvalidWebhook

@@ -1,0 +1,56 @@
+"""Celery tasks: sweeps, which beat starts, and nudges, which make the same happen sooner.
+
+Each is named, not imported, by whoever wakes it; each may run at any time, twice, or not at all.
+"""
+
+import structlog
+from celery import shared_task
+from django.utils import timezone
+
+from purchases import holds, payments, stripe_catalog, webhooks
+from purchases.errors import PaymentProviderUnavailable
+from purchases.states import ReleaseReason, Status
+
+logger = structlog.get_logger(__name__)
+
+# Holds that one sweep looks at: at Stripe's 25 requests/s in test mode, well under a minute.
+BATCH = 500
+
+
+@shared_task(name="purchases.end_overdue_holds")
+def end_overdue_holds() -> int:
+    """End holds whose time is up; `release_inventory` does the same. Returns how many ended."""
+    now = timezone.now()
+    due = holds.overdue(now=now).order_by("reserved_until")[:BATCH].values("pk")
+    outcomes = holds.end_all(
+        holds.open_holds().filter(pk__in=[row["pk"] for row in due]),
+        reason=ReleaseReason.EXPIRED,
+        now=now,
+        source="sweep",
+    )
+    ended = sum(outcome.purchase.status == Status.RELEASED for outcome in outcomes)
+    try:
+        holds.settle_stray_sessions(now=now)
+    except PaymentProviderUnavailable as error:
+        logger.warning("stray sessions not settled", error=str(error))
+    return ended
+
+
+@shared_task(name="purchases.sync_offer")
+def sync_offer(offer_id: str) -> bool:
+    return stripe_catalog.sync_offer(offer_id, now=timezone.now())
+
+
+@shared_task(name="purchases.sync_offers")
+def sync_offers() -> int:
+    return stripe_catalog.sync_due_offers(now=timezone.now())
+
+
+@shared_task(name="purchases.process_events")
+def process_events() -> int:
+    return webhooks.process_unprocessed(now=timezone.now())
+
+
+@shared_task(name="purchases.send_due_refunds")
+def send_due_refunds() -> int:
+    return payments.send_due_refunds(now=timezone.now())

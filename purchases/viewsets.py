@@ -1,0 +1,126 @@
+"""The API of purchases, and the door through which Stripe's webhooks come."""
+
+from typing import Any, cast
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import mixins, serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from offers.throttling import PurchasesPerAddress, PurchasesPerUser
+from purchases import checkout, holds, webhooks
+from purchases.models import Purchase
+from purchases.serializers import PurchaseQuery, PurchaseRequestSerializer, PurchaseSerializer
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="At most 255 characters. The same key and body get the same purchase back.",
+)
+
+
+class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+    """A buyer's purchases: hold, pay at ``checkout_url``, or cancel."""
+
+    serializer_class = PurchaseSerializer
+    permission_classes = (IsAuthenticated,)
+    lookup_value_converter = "uuid"
+    queryset = Purchase.objects.none()
+
+    def get_queryset(self) -> QuerySet[Purchase]:
+        purchases = Purchase.objects.filter(user=buyer(self.request)).select_related("event")
+        query = PurchaseQuery(data=self.request.query_params)
+        query.is_valid(raise_exception=True)
+        if "event" in query.validated_data:
+            purchases = purchases.filter(event__slug=query.validated_data["event"])
+        if "status" in query.validated_data:
+            purchases = purchases.filter(status=query.validated_data["status"])
+        return purchases
+
+    def get_throttles(self) -> list[Any]:
+        if self.action == "create":
+            return [PurchasesPerUser(), PurchasesPerAddress()]
+        return []
+
+    @extend_schema(
+        request=PurchaseRequestSerializer,
+        parameters=[IDEMPOTENCY_KEY],
+        responses={
+            201: PurchaseSerializer,
+            200: OpenApiResponse(
+                PurchaseSerializer, description="Replayed: see `Idempotent-Replayed`."
+            ),
+        },
+    )
+    def create(self, request: Request) -> Response:
+        """Hold the units for some minutes and open the page on which they are paid."""
+        wanted = PurchaseRequestSerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        started = checkout.start(
+            user=buyer(request),
+            offer_id=wanted.validated_data["offer"],
+            quantity=wanted.validated_data["quantity"],
+            idempotency_key=idempotency_key(request),
+            site_url=site_url(request),
+            now=timezone.now(),
+        )
+        return Response(
+            self.get_serializer(started.purchase).data,
+            status=200 if started.replayed else 201,
+            headers={"Idempotent-Replayed": "true"} if started.replayed else None,
+        )
+
+    @extend_schema(request=None, responses=PurchaseSerializer)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: Any) -> Response:
+        """Give an unpaid hold back at once."""
+        purchase = holds.cancel(purchase_id=pk, user=buyer(request), now=timezone.now())
+        return Response(self.get_serializer(purchase).data)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The request's key, if it has one; refuses one that can't be stored."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= 255 or not key.isprintable():
+        raise serializers.ValidationError(
+            {"Idempotency-Key": "Use 1 to 255 printable characters, for example a UUID."}
+        )
+    return key
+
+
+def site_url(request: Request) -> str:
+    """Where Stripe sends the buyer back to: ``FRONTEND_URL``, or this server."""
+    return str(settings.FRONTEND_URL or request.build_absolute_uri("/").rstrip("/"))
+
+
+def buyer(request: Request) -> User:
+    """The caller, whom ``IsAuthenticated`` has let in."""
+    return cast("User", request.user)
+
+
+class StripeWebhookView(APIView):
+    """Stripe's events; their signature is all the authentication there is."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    @extend_schema(request={"application/json": dict}, responses={200: None}, auth=[])
+    def post(self, request: Request) -> Response:
+        """Store the event, then act on it; 2xx once it is stored."""
+        # The raw bytes are what Stripe signed: nothing may parse them before they are verified.
+        event = webhooks.receive(
+            request._request.body,
+            request.headers.get("Stripe-Signature", ""),
+            now=timezone.now(),
+        )
+        return Response({"event": event.pk, "state": event.state})

@@ -1,0 +1,150 @@
+"""Fixtures: the Stripe sandbox as a real process, API clients, threads with own connections."""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import stripe
+from django.contrib.auth.models import User
+from django.core.cache import caches
+from django.db import connection
+from django.utils import timezone
+from rest_framework.test import APIClient
+from rest_framework_simplejwt.tokens import AccessToken
+
+from offers.breaker import redis_breaker
+from offers.models import Offer
+from purchases import reconciliation, webhooks
+from tests.sandbox_process import SandboxProcess
+
+WEBHOOK_SECRET = "whsec_tests"
+
+
+@pytest.fixture(autouse=True)
+def fresh_caches() -> Iterator[None]:
+    """No rate counter, switch or broken breaker is left over from another test."""
+    redis_breaker.succeeded()
+    for name in ("default", "process", "switches"):
+        caches[name].clear()
+    yield
+    redis_breaker.succeeded()
+
+
+@pytest.fixture(scope="session")
+def sandbox_process() -> Iterator[SandboxProcess]:
+    process = SandboxProcess().start(webhook_secret=WEBHOOK_SECRET)
+    yield process
+    process.stop()
+
+
+class Sandbox:
+    """Stripe, for one test: what a buyer or a fault does, and what the app asked."""
+
+    def __init__(self, process: SandboxProcess) -> None:
+        self.process = process
+        self.delivered: set[str] = set()
+
+    def act(self, session_id: str, action: str, **body: Any) -> dict[str, Any]:
+        return self.process.control(f"sessions/{session_id}/{action}", body or None)
+
+    def faults(self, **faults: Any) -> None:
+        self.process.control("faults", faults)
+
+    def requests(self, method: str, path: str) -> list[dict[str, Any]]:
+        return [
+            request
+            for request in self.process.get("requests")["data"]
+            if request["method"] == method and request["path"] == path
+        ]
+
+    @property
+    def client(self) -> Any:
+        return self.process.client()
+
+    def sessions(self) -> list[dict[str, Any]]:
+        listed = self.client.v1.checkout.sessions.list({"limit": 100})
+        return [session.to_dict() for session in listed.auto_paging_iter()]
+
+    def events(self, *types: str) -> list[dict[str, Any]]:
+        """Stripe's events, oldest first."""
+        listed = self.client.v1.events.list({"limit": 100}).auto_paging_iter()
+        events = [event.to_dict() for event in listed]
+        return [e for e in reversed(events) if not types or e["type"] in types]
+
+    def deliver(self, *types: str) -> None:
+        """Process the events that were not delivered yet, as the signed webhooks they'd be."""
+        for event in self.events(*types):
+            if event["id"] not in self.delivered:
+                self.delivered.add(event["id"])
+                receive(event)
+
+
+def sign(payload: bytes | str, secret: str = WEBHOOK_SECRET) -> str:
+    text = payload.decode() if isinstance(payload, bytes) else payload
+    return stripe.WebhookSignature.generate_signature_header(text, secret)
+
+
+def receive(event: dict[str, Any]) -> Any:
+    """What the webhook endpoint does with ``event``, without HTTP around it."""
+    payload = json.dumps(event)
+    return webhooks.receive(payload.encode(), sign(payload), now=timezone.now())
+
+
+@pytest.fixture
+def sandbox(sandbox_process: SandboxProcess, settings: Any) -> Iterator[Sandbox]:
+    sandbox_process.control("reset")
+    settings.STRIPE_API_BASE = sandbox_process.base_url
+    yield Sandbox(sandbox_process)
+    sandbox_process.control("faults", {})
+
+
+@pytest.fixture
+def client_of() -> Callable[[User | None], APIClient]:
+    """An API client with a user's token, or nobody's."""
+
+    def make(user: User | None = None) -> APIClient:
+        client = APIClient()
+        if user is not None:
+            client.credentials(HTTP_AUTHORIZATION=f"Bearer {AccessToken.for_user(user)}")
+        return client
+
+    return make
+
+
+def buy(client: APIClient, offer: Offer, quantity: Any = 1, key: str | None = None) -> Any:
+    headers = {"Idempotency-Key": key} if key else {}
+    return client.post(
+        "/api/v1/purchases/", {"offer": str(offer.pk), "quantity": quantity}, headers=headers
+    )
+
+
+def code(response: Any) -> str:
+    return response.json()["errors"][0]["code"]
+
+
+def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
+    """Run ``calls`` in as many threads, each on its own connection; an exception is an answer."""
+
+    def run(call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001 - the test looks at what was raised
+            return error
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(max_workers=len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def counters(offer: Offer) -> tuple[int, int]:
+    """(reserved, sold) as they are in the database, checked against the purchases."""
+    assert [str(difference) for difference in reconciliation.counter_differences()] == []
+    offer.refresh_from_db()
+    return offer.inventory_reserved, offer.inventory_sold
+
+
+LATER = timedelta(minutes=16)

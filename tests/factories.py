@@ -1,0 +1,170 @@
+"""Factories. A purchase at any status is built by the domain's own functions, never by hand."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import factory
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils import timezone
+from factory.django import DjangoModelFactory
+
+from offers import inventory
+from offers.models import (
+    Event,
+    EventSession,
+    Membership,
+    Offer,
+    Organization,
+    Registration,
+    TicketTier,
+)
+from purchases import states, transitions
+from purchases.models import Purchase
+from purchases.states import ReleaseReason, Status
+
+
+class UserFactory(DjangoModelFactory):
+    class Meta:
+        model = User
+
+    username = factory.Sequence(lambda n: f"user{n}")
+    password = factory.django.Password("secret")
+
+
+class OrganizationFactory(DjangoModelFactory):
+    class Meta:
+        model = Organization
+
+    name = factory.Sequence(lambda n: f"Organization {n}")
+    slug = factory.Sequence(lambda n: f"organization-{n}")
+
+
+class MembershipFactory(DjangoModelFactory):
+    class Meta:
+        model = Membership
+
+    organization = factory.SubFactory(OrganizationFactory)
+    user = factory.SubFactory(UserFactory)
+    role = Membership.Role.OWNER
+
+
+class EventFactory(DjangoModelFactory):
+    class Meta:
+        model = Event
+
+    organization = factory.SubFactory(OrganizationFactory)
+    title = factory.Sequence(lambda n: f"Event {n}")
+    slug = factory.Sequence(lambda n: f"event-{n}")
+
+
+class EventSessionFactory(DjangoModelFactory):
+    class Meta:
+        model = EventSession
+
+    event = factory.SubFactory(EventFactory)
+    title = factory.Sequence(lambda n: f"Session {n}")
+    slug = factory.Sequence(lambda n: f"session-{n}")
+
+
+class TicketTierFactory(DjangoModelFactory):
+    class Meta:
+        model = TicketTier
+
+    event = factory.SubFactory(EventFactory)
+    title = factory.Sequence(lambda n: f"Tier {n}")
+    slug = factory.Sequence(lambda n: f"tier-{n}")
+
+
+class RegistrationFactory(DjangoModelFactory):
+    class Meta:
+        model = Registration
+
+    user = factory.SubFactory(UserFactory)
+    event = factory.SubFactory(EventFactory)
+    ticket_tier = factory.SubFactory(TicketTierFactory, event=factory.SelfAttribute("..event"))
+
+
+class OfferFactory(DjangoModelFactory):
+    class Meta:
+        model = Offer
+
+    event = factory.SubFactory(EventFactory)
+    title = factory.Sequence(lambda n: f"Offer {n}")
+    offer_type = Offer.Type.MERCHANDISE
+    price = Decimal("50.00")
+    currency = "USD"
+    inventory_total = 10
+
+
+# How to get from a fresh hold to each status: the transitions to apply, in order.
+PATHS: dict[str, list[states.Transition]] = {
+    Status.RESERVED: [],
+    Status.AWAITING_PAYMENT: [states.OPEN_CHECKOUT],
+    Status.PAYMENT_PROCESSING: [states.OPEN_CHECKOUT, states.AWAIT_SETTLEMENT],
+    Status.PAID: [states.OPEN_CHECKOUT, states.PAY],
+    Status.RELEASED: [states.OPEN_CHECKOUT, states.RELEASE],
+    Status.REFUND_DUE: [states.OPEN_CHECKOUT, states.RELEASE, states.OWE_REFUND],
+    Status.REFUNDING: [states.OPEN_CHECKOUT, states.PAY, states.REQUEST_REFUND],
+    Status.REFUNDED: [states.OPEN_CHECKOUT, states.PAY, states.REFUND],
+}
+
+
+class PurchaseFactory(DjangoModelFactory):
+    """``PurchaseFactory(status=Status.PAID)``: held in the offer's stock, then brought there."""
+
+    class Meta:
+        model = Purchase
+
+    user = factory.SubFactory(UserFactory)
+    offer = factory.SubFactory(OfferFactory)
+    event = factory.SelfAttribute("offer.event")
+    offer_title = factory.SelfAttribute("offer.title")
+    quantity = 1
+    unit_price = factory.SelfAttribute("offer.price")
+    total_price = factory.LazyAttribute(lambda self: self.unit_price * self.quantity)
+    currency = factory.SelfAttribute("offer.currency")
+    created_at = factory.LazyFunction(timezone.now)
+    reserved_until = factory.LazyAttribute(lambda self: self.created_at + timedelta(minutes=15))
+    checkout_expires_at = factory.LazyAttribute(
+        lambda self: self.created_at + timedelta(minutes=35)
+    )
+
+    @classmethod
+    def _create(cls, model_class: type[Purchase], *args: Any, **kwargs: Any) -> Purchase:
+        status = kwargs.pop("status", Status.RESERVED)
+        session_id = kwargs.pop("checkout_session_id", None)
+        with transaction.atomic():
+            inventory.reserve(offer_id=kwargs["offer"].pk, quantity=kwargs["quantity"])
+            purchase = super()._create(model_class, *args, **kwargs)
+            for transition in PATHS[status]:
+                transitions.apply(
+                    purchase,
+                    transition,
+                    now=purchase.created_at,
+                    source="tests",
+                    **cls._facts(purchase, transition, session_id),
+                )
+        purchase.offer.refresh_from_db()
+        return purchase
+
+    @staticmethod
+    def _facts(
+        purchase: Purchase, transition: states.Transition, session_id: str | None
+    ) -> dict[str, Any]:
+        if transition is states.OPEN_CHECKOUT:
+            return {"checkout_session_id": session_id or f"cs_test_{purchase.pk.hex}"}
+        if transition in (states.PAY, states.OWE_REFUND):
+            return {
+                "paid_at": purchase.created_at,
+                "payment_intent_id": f"pi_{purchase.pk.hex}",
+            }
+        if transition is states.RELEASE:
+            return {"release_reason": ReleaseReason.EXPIRED}
+        if transition is states.REFUND:
+            return {
+                "refunded_at": purchase.created_at,
+                "refunded_amount": purchase.total_price,
+            }
+        return {}
