@@ -1,12 +1,16 @@
 """The only table from domain error to HTTP status, and the handler that applies it."""
 
+import structlog
 from django.db import OperationalError
 from drf_standardized_errors.handler import ExceptionHandler
 from psycopg import errors as pg
 from rest_framework import exceptions
+from rest_framework.response import Response
 
 from offers import errors as offers
 from purchases import errors as purchases
+
+logger = structlog.get_logger(__name__)
 
 HTTP_STATUS: dict[type[offers.DomainError], int] = {
     offers.OfferNotFound: 404,
@@ -52,14 +56,26 @@ class DomainErrorHandler(ExceptionHandler):
 
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         """Turn a domain error into the API's, looked up by its exact class."""
-        if isinstance(exc, OperationalError):
-            # Without a SQLSTATE there was no answer at all: no connection, or none was free.
-            cause = exc.__cause__
-            if isinstance(cause, PASSING) or getattr(cause, "sqlstate", None) is None:
-                exc = offers.Busy()
+        if is_passing(exc):
+            logger.warning("database busy", error=str(exc))
+            exc = offers.Busy()
         if isinstance(exc, offers.DomainError):
             return as_api_error(exc)
         return super().convert_known_exceptions(exc)
+
+    def report_exception(self, exc: exceptions.APIException, response: Response) -> None:
+        """Report what nobody foresaw; a 503 of ours was logged with its cause where it arose."""
+        if not isinstance(self.exc, offers.DomainError) and not is_passing(self.exc):
+            super().report_exception(exc, response)
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the database could not answer just now, and the same request may succeed later."""
+    if not isinstance(error, OperationalError):
+        return False
+    # Without a SQLSTATE there was no answer at all: no connection, or none was free.
+    cause = error.__cause__
+    return isinstance(cause, PASSING) or getattr(cause, "sqlstate", None) is None
 
 
 def as_api_error(error: offers.DomainError) -> exceptions.APIException:
