@@ -71,7 +71,8 @@ class Sandbox:
     def events(self, *types: str) -> list[dict[str, Any]]:
         """Stripe's events, oldest first."""
         listed = self.client.v1.events.list({"limit": 100}).auto_paging_iter()
-        events = [event.to_dict() for event in listed]
+        # The SDK makes decimals of some numbers; on the wire they are strings.
+        events = [json.loads(json.dumps(event.to_dict(), default=str)) for event in listed]
         return [e for e in reversed(events) if not types or e["type"] in types]
 
     def deliver(self, *types: str) -> None:
