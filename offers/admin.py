@@ -104,7 +104,8 @@ class OfferForm(forms.ModelForm):
         return data
 
     def _refuse_what_sales_forbid(self, data: dict[str, Any]) -> None:
-        stored = Offer.objects.get(pk=self.instance.pk)
+        # Locked until admin's transaction ends: nothing is sold between this check and the save.
+        stored = inventory.lock(self.instance.pk)
         if "event" in self.changed_data:
             self.add_error("event", "An offer can't move to another event: make a new one there.")
         try:

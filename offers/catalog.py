@@ -2,9 +2,10 @@
 
 from datetime import datetime
 
+from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
-from offers import targeting
+from offers import inventory, targeting
 from offers.errors import DomainError, NotEligible, NotRegistered
 from offers.models import Offer
 
@@ -35,12 +36,14 @@ def refusal(
 def archive(offer: Offer) -> None:
     """Withdraw an offer for good; holds that are open can still be paid, sales stay on record.
 
-    Called by the API's DELETE and by admin. The product at Stripe is deactivated by the task that
-    the save wakes.
+    Called by the API's DELETE. The task that the save wakes deactivates the product at Stripe.
     """
-    if not offer.is_archived:
-        offer.is_archived = True
-        offer.save()
+    with transaction.atomic():
+        # Read again under the lock: a change that came meanwhile must not be written over.
+        offer = inventory.lock(offer.pk)
+        if not offer.is_archived:
+            offer.is_archived = True
+            offer.save()
 
 
 def expire(*, now: datetime, dry_run: bool = False) -> int:

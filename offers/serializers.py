@@ -1,6 +1,6 @@
 """The JSON of events and offers."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import transaction
@@ -69,8 +69,20 @@ class TargetSlugs(serializers.ListField):
         return [target.slug for target in data.all()]
 
 
+class EventBySlug(serializers.SlugRelatedField):
+    """An event's slug; what can't be one is refused before PostgreSQL would choke on it."""
+
+    def to_internal_value(self, data: Any) -> Event:
+        return super().to_internal_value(serializers.SlugField().run_validation(data))
+
+
+def _one_of(choices: Any) -> dict[str, Any]:
+    """Name the choices instead of quoting what was sent, which may not even be valid Unicode."""
+    return {"error_messages": {"invalid_choice": f"Use one of {', '.join(choices.values)}."}}
+
+
 class OfferSerializer(serializers.ModelSerializer):
-    event = serializers.SlugRelatedField("slug", queryset=Event.objects.all())
+    event = EventBySlug("slug", queryset=Event.objects.all())
     price = Amount(min_value=0)
     original_price = Amount(min_value=0, allow_null=True, required=False)
     image_url = serializers.URLField(max_length=1000, required=False, allow_blank=True)
@@ -93,6 +105,10 @@ class OfferSerializer(serializers.ModelSerializer):
             "is_active", "is_archived", "created_at", "updated_at",
         )  # fmt: skip
         read_only_fields = ("is_archived",)
+        extra_kwargs: ClassVar = {
+            "offer_type": _one_of(Offer.Type),
+            "placement": _one_of(Offer.Placement),
+        }
 
     is_available = serializers.SerializerMethodField()
 

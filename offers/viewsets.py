@@ -25,6 +25,7 @@ class EventViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Ge
     permission_classes = (AllowAny,)
     pagination_class = BySlug
     lookup_field = "slug"
+    lookup_value_converter = "slug"
     queryset = Event.objects.none()
 
     def get_queryset(self) -> QuerySet[Event]:

@@ -24,26 +24,26 @@ ATTENDEES = 60
 BATCH = 5_000
 
 OFFERS = (
-    # type, title, description, price, original price, stock, most for one attendee
+    # type, title, description, price, original price, stock
     (
         Offer.Type.TICKET_UPGRADE, "VIP upgrade",
         "Front rows, the speakers' lounge, and no queue at the door.",
-        "50.00", "80.00", 100, 1,
+        "50.00", "80.00", 100,
     ),
     (
         Offer.Type.MERCHANDISE, "Conference hoodie",
         "Organic cotton, in the colours of this year.",
-        "39.00", None, 200, None,
+        "39.00", None, 200,
     ),
     (
         Offer.Type.EXCLUSIVE_CONTENT, "All recordings",
         "Every talk and workshop, to watch for a year.",
-        "19.00", "29.00", 1000, None,
+        "19.00", "29.00", 1000,
     ),
     (
         Offer.Type.SERVICE, "Career coaching, 30 minutes",
         "One to one, with somebody who hires.",
-        "25.00", None, 20, 1,
+        "25.00", None, 20,
     ),
 )  # fmt: skip
 
@@ -80,7 +80,7 @@ def create_demo(*, now: datetime) -> bool:
     Registration.objects.create(
         event=private, user=users["attendee1"], ticket_tier=private_standard
     )
-    for offer_type, title, description, price, original, stock, most in OFFERS:
+    for offer_type, title, description, price, original, stock in OFFERS:
         Offer.objects.create(
             event=conf,
             offer_type=offer_type,
@@ -89,7 +89,6 @@ def create_demo(*, now: datetime) -> bool:
             price=Decimal(price),
             original_price=original and Decimal(original),
             inventory_total=stock,
-            max_per_user=most,
         )
     return True
 

@@ -1,0 +1,85 @@
+"""Who asks too often is told when to come back."""
+
+from typing import Any
+
+import pytest
+import time_machine
+
+from tests.conftest import buy, code
+from tests.factories import OfferFactory, UserFactory
+
+# django-ratelimit's windows begin at a different second for each key; a burst within one second,
+# as with the clock held still, is always in one window.
+STILL = time_machine.travel("2026-01-01T12:00:00Z", tick=False)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def offer() -> Any:
+    return OfferFactory(price=0, inventory_total=None)
+
+
+def test_fifteen_purchases_within_a_minute_ten_pass_and_five_are_told_to_wait(
+    offer: Any, client_of: Any
+) -> None:
+    with STILL:
+        client = client_of(UserFactory())
+        answers = [buy(client, offer) for _ in range(15)]
+        other = buy(client_of(UserFactory()), offer)
+    assert [answer.status_code for answer in answers] == [201] * 10 + [429] * 5
+    assert code(answers[-1]) == "throttled"
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
+    assert other.status_code == 201
+
+
+def test_limit_is_over_when_retry_after_says_so(offer: Any, client_of: Any) -> None:
+    user = UserFactory()
+    with time_machine.travel("2026-01-01T12:00:00Z", tick=False) as clock:
+        answers = [buy(client_of(user), offer) for _ in range(11)]
+        clock.shift(int(answers[-1].headers["Retry-After"]) + 1)
+        assert buy(client_of(user), offer).status_code == 201
+
+
+def test_one_address_has_a_limit_over_all_its_users(
+    offer: Any, client_of: Any, settings: Any
+) -> None:
+    settings.PURCHASE_RATE_LIMIT_IP = "3/m"
+    with STILL:
+        answers = [buy(client_of(UserFactory()), offer) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [201, 201, 201, 429]
+
+
+def test_reading_and_cancelling_are_not_limited(offer: Any, client_of: Any) -> None:
+    with STILL:
+        client = client_of(UserFactory())
+        for _ in range(11):
+            buy(client, offer)
+        assert client.get("/api/v1/purchases/").status_code == 200
+
+
+def test_login_attempts_on_one_name_are_limited(client_of: Any, settings: Any) -> None:
+    user = UserFactory()
+
+    def log_in(name: str, password: str) -> Any:
+        body = {"username": name, "password": password}
+        return client_of().post("/api/v1/auth/token/", body)
+
+    with STILL:
+        answers = [log_in(user.username, "wrong") for _ in range(10)]
+        blocked = log_in(user.username.upper(), "secret")
+        other = log_in(UserFactory().username, "secret")
+    assert {answer.status_code for answer in answers} == {401}
+    assert blocked.status_code == 429
+    assert other.status_code == 200
+    assert set(other.json()) == {"access", "refresh"}
+
+
+def test_logins_from_one_address_are_limited(client_of: Any, settings: Any) -> None:
+    settings.LOGIN_RATE_LIMIT_IP = "2/m"
+    with STILL:
+        statuses = [
+            client_of().post("/api/v1/auth/token/", {"username": f"u{n}", "password": "x"})
+            for n in range(3)
+        ]
+    assert [answer.status_code for answer in statuses] == [401, 401, 429]
