@@ -18,7 +18,7 @@ class NewestFirst(CursorPagination):
         cursor: Cursor | None = super().decode_cursor(request)
         if cursor is not None and cursor.position is not None:
             try:
-                self.check_position(cursor.position)
+                self.check_position(str(cursor.position))
             except ValueError as error:
                 raise NotFound(self.invalid_cursor_message) from error
         return cursor

@@ -73,7 +73,9 @@ class EventBySlug(serializers.SlugRelatedField):
     """An event's slug; what can't be one is refused before PostgreSQL would choke on it."""
 
     def to_internal_value(self, data: Any) -> Event:
-        return super().to_internal_value(serializers.SlugField().run_validation(data))
+        slug = serializers.SlugField().run_validation(data)
+        event: Event = super().to_internal_value(slug)
+        return event
 
 
 def _one_of(choices: Any) -> dict[str, Any]:

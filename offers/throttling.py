@@ -6,13 +6,13 @@ from django.conf import settings
 from django_ratelimit.core import get_usage
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
-from rest_framework.views import APIView
 
 
 class RateLimit(BaseThrottle):
     """One limit on one kind of request; DRF answers 429 `throttled` with ``Retry-After``.
 
-    ``group`` names the counter, ``setting`` the setting with the rate (`10/m`).
+    ``group`` names the counter, ``setting`` the setting with the rate (`10/m`). The pages, which
+    aren't DRF's, call it with Django's own request.
     """
 
     group: str
@@ -25,7 +25,7 @@ class RateLimit(BaseThrottle):
         """What is counted: one counter for each value."""
         raise NotImplementedError
 
-    def allow_request(self, request: Request, view: APIView) -> bool:
+    def allow_request(self, request: Any, view: Any) -> bool:
         """Count the request; false when it is one too many."""
         value = self.key(request)
 
@@ -33,7 +33,7 @@ class RateLimit(BaseThrottle):
             return value
 
         usage = get_usage(
-            request._request,
+            getattr(request, "_request", request),
             group=self.group,
             key=key,
             rate=getattr(settings, self.setting),

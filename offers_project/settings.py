@@ -272,6 +272,11 @@ REST_FRAMEWORK = {
 DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_HANDLER_CLASS": "offers_project.http_errors.DomainErrorHandler",
     "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "409", "422", "429", "503"],
+    "ERROR_SCHEMAS": {
+        "409": "offers_project.openapi.Conflict",
+        "422": "offers_project.openapi.Unprocessable",
+        "503": "offers_project.openapi.Unavailable",
+    },
 }
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=env.float("ACCESS_TOKEN_MINUTES", default=60)),

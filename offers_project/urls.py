@@ -1,6 +1,7 @@
 """Every address of the service."""
 
 from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 from django_prometheus.exports import ExportToDjangoView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
@@ -10,6 +11,7 @@ from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 from offers.throttling import LoginsPerAddress, LoginsPerName
 from offers.viewsets import EventViewSet, OfferViewSet
 from offers_project import health
+from purchases import pages
 from purchases.viewsets import PurchaseViewSet, StripeWebhookView
 
 router = DefaultRouter(use_regex_path=False)
@@ -18,10 +20,10 @@ router.register("events", EventViewSet)
 router.register("offers", OfferViewSet)
 router.register("purchases", PurchaseViewSet)
 
-login = TokenObtainPairView.as_view(throttle_classes=[LoginsPerName, LoginsPerAddress])
+token = TokenObtainPairView.as_view(throttle_classes=[LoginsPerName, LoginsPerAddress])
 
 api = [
-    path("auth/token/", login, name="token"),
+    path("auth/token/", token, name="token"),
     path("auth/token/refresh/", TokenRefreshView.as_view(), name="token-refresh"),
     path("webhooks/stripe/", StripeWebhookView.as_view(), name="stripe-webhook"),
     path("schema/", SpectacularAPIView.as_view(permission_classes=[]), name="schema"),
@@ -36,6 +38,12 @@ api = [
 urlpatterns = [
     path("api/v1/", include(api)),
     path("admin/", admin.site.urls),
+    path("events/<slug:slug>/offers", pages.offers_page, name="offers-page"),
+    path("events/<slug:slug>/offers/success", pages.success_page, name="success-page"),
+    path("purchases", pages.purchases_page, name="purchases-page"),
+    path("purchases/<uuid:purchase_id>/cancel", pages.cancel, name="purchase-cancel"),
+    path("login", LoginView.as_view(), name="login"),
+    path("logout", LogoutView.as_view(), name="logout"),
     path("livez", health.livez),
     path("readyz", health.readyz),
     path("metrics", ExportToDjangoView),

@@ -5,8 +5,14 @@ from typing import Any, cast
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import (
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_view,
+)
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.permissions import AllowAny, IsAuthenticated
@@ -27,6 +33,7 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 )
 
 
+@extend_schema_view(list=extend_schema(parameters=[PurchaseQuery]))
 class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
     """A buyer's purchases: hold, pay at ``checkout_url``, or cancel."""
 
@@ -98,13 +105,13 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-def site_url(request: Request) -> str:
+def site_url(request: HttpRequest | Request) -> str:
     """Where Stripe sends the buyer back to: ``FRONTEND_URL``, or this server."""
     return str(settings.FRONTEND_URL or request.build_absolute_uri("/").rstrip("/"))
 
 
-def buyer(request: Request) -> User:
-    """The caller, whom ``IsAuthenticated`` has let in."""
+def buyer(request: HttpRequest | Request) -> User:
+    """The caller, whom ``IsAuthenticated`` or ``login_required`` has let in."""
     return cast("User", request.user)
 
 

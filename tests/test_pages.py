@@ -1,0 +1,97 @@
+"""The attendee's pages, by Django's test client; the way to Stripe and back."""
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from purchases.models import Purchase
+from purchases.states import Status
+from tests.conftest import counters
+from tests.factories import EventFactory, OfferFactory, UserFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def browser() -> Client:
+    client = Client()
+    client.force_login(UserFactory())
+    return client
+
+
+def press_buy(browser: Client, offer: Any, quantity: Any = 1) -> Any:
+    url = f"/events/{offer.event.slug}/offers"
+    page = browser.get(url).content.decode()
+    key = re.search(r'name="key" value="([^"]+)"', page)[1]
+    form = {"key": key, "offer": str(offer.pk), "quantity": quantity}
+    return lambda: browser.post(url, form)
+
+
+def test_buying_leads_to_stripe_and_back_to_what_was_bought(sandbox: Any, browser: Client) -> None:
+    offer = OfferFactory(title="Hoodie")
+
+    to_stripe = press_buy(browser, offer)()
+
+    purchase = Purchase.objects.get()
+    assert (to_stripe.status_code, to_stripe.url) == (302, purchase.checkout_url)
+    session = sandbox.client.v1.checkout.sessions.retrieve(purchase.checkout_session_id)
+    back = session.success_url.replace("{CHECKOUT_SESSION_ID}", session.id)
+    back = back.removeprefix("http://testserver")
+    assert "One moment" in browser.get(back).content.decode()
+    sandbox.act(session.id, "pay")
+    sandbox.deliver()
+    page = browser.get(back).content.decode()
+    assert "Thank you" in page
+    assert "Hoodie" in page
+    assert "paid" in browser.get("/purchases").content.decode()
+
+
+def test_double_click_on_buy_is_one_purchase(sandbox: Any, browser: Client) -> None:
+    offer = OfferFactory()
+    click = press_buy(browser, offer)
+    assert click().url == click().url
+    assert counters(offer) == (1, 0)
+
+
+def test_refusals_are_said_on_the_page(sandbox: Any, browser: Client) -> None:
+    offer = OfferFactory(inventory_total=2)
+    for quantity, said in ((3, "Only 2 left"), (0, "Choose how many"), ("x", "Choose how many")):
+        answer = press_buy(browser, offer, quantity)()
+        assert said in browser.get(answer.url).content.decode()
+    assert counters(offer) == (0, 0)
+
+
+def test_open_hold_can_be_cancelled_on_my_purchases(sandbox: Any, browser: Client) -> None:
+    offer = OfferFactory()
+    press_buy(browser, offer)()
+    purchase = Purchase.objects.get()
+    assert "Pay" in browser.get("/purchases").content.decode()
+    answer = browser.post(f"/purchases/{purchase.pk}/cancel")
+    assert "Cancelled" in browser.get(answer.url).content.decode()
+    assert Purchase.objects.get().status == Status.RELEASED
+    again = browser.post(f"/purchases/{purchase.pk}/cancel")
+    assert "neither paid nor ended" in browser.get(again.url).content.decode()
+
+
+def test_pages_of_others_are_not_to_be_found(sandbox: Any, browser: Client) -> None:
+    offer = OfferFactory()
+    press_buy(browser, offer)()
+    purchase = Purchase.objects.get()
+    stranger = Client()
+    stranger.force_login(UserFactory())
+    url = f"/events/{offer.event.slug}/offers/success?session_id={purchase.checkout_session_id}"
+    assert stranger.get(url).status_code == 404
+    stranger.post(f"/purchases/{purchase.pk}/cancel")
+    assert counters(offer) == (1, 0)
+    private = EventFactory(is_public=False)
+    assert stranger.get(f"/events/{private.slug}/offers").status_code == 404
+
+
+def test_visitors_see_the_offers_and_are_asked_to_log_in(client: Client) -> None:
+    offer = OfferFactory()
+    assert "Log in to buy" in client.get(f"/events/{offer.event.slug}/offers").content.decode()
+    for url in ("/purchases", f"/events/{offer.event.slug}/offers/success"):
+        assert client.get(url).url.startswith("/login?next=")
+    assert client.get("/login").status_code == 200
