@@ -33,8 +33,21 @@ def main(argv: list[str]) -> int:
     except ImproperlyConfigured as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    execute_from_command_line(argv)
+    try:
+        execute_from_command_line(argv)
+    finally:
+        close_connection_pools()
     return 0
+
+
+def close_connection_pools() -> None:
+    """Let the pool's threads end: at the interpreter's exit they would be waited for in vain."""
+    from django.db import connections
+
+    for connection in connections.all(initialized_only=True):
+        if connection.vendor == "postgresql":
+            connection.close()
+            connection.close_pool()
 
 
 if __name__ == "__main__":

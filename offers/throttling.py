@@ -76,8 +76,9 @@ class LoginsPerName(RateLimit):
     group = "logins"
     setting = "LOGIN_RATE_LIMIT"
 
-    def key(self, request: Request) -> str:
-        data = request.data if isinstance(request.data, dict) else {}
+    def key(self, request: Any) -> str:
+        data = request.data if isinstance(request, Request) else request.POST
+        data = data if isinstance(data, dict) else {}
         return str(data.get("username", ""))[:150].lower()
 
 

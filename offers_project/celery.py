@@ -20,7 +20,7 @@ class BrokerlessScheduler(PersistentScheduler):
     """Beat's own scheduler, but a sweep that can't be sent is run here, in beat's process.
 
     Redis only makes things fast: with the broker away, holds must still end and events must still
-    be processed. Sweeps claim the rows they work on, so one that reaches a worker too is harmless.
+    be processed. A sweep that runs here and in a worker at once does nothing twice.
     """
 
     # Beat's own producer waits for a broker for ever; without it each task is published over the

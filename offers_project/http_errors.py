@@ -2,6 +2,8 @@
 
 import structlog
 from django.db import OperationalError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.defaults import page_not_found
 from drf_standardized_errors.handler import ExceptionHandler
 from psycopg import errors as pg
 from rest_framework import exceptions
@@ -67,6 +69,14 @@ class DomainErrorHandler(ExceptionHandler):
         """Report what nobody foresaw; a 503 of ours was logged with its cause where it arose."""
         if not isinstance(self.exc, offers.DomainError) and not is_passing(self.exc):
             super().report_exception(exc, response)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's ``handler404``: an address of the API that leads nowhere is answered in JSON too."""
+    if not request.path.startswith("/api/"):
+        return page_not_found(request, exception)
+    error = {"code": "not_found", "detail": "There is nothing at this address.", "attr": None}
+    return JsonResponse({"type": "client_error", "errors": [error]}, status=404)
 
 
 def is_passing(error: Exception) -> bool:

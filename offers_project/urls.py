@@ -1,7 +1,7 @@
 """Every address of the service."""
 
 from django.contrib import admin
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 from django_prometheus.exports import ExportToDjangoView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
@@ -11,6 +11,7 @@ from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 from offers.throttling import LoginsPerAddress, LoginsPerName
 from offers.viewsets import EventViewSet, OfferViewSet
 from offers_project import health
+from offers_project.login import LimitedLogin
 from purchases import pages
 from purchases.viewsets import PurchaseViewSet, StripeWebhookView
 
@@ -35,14 +36,18 @@ api = [
     path("", include(router.urls)),
 ]
 
+handler404 = "offers_project.http_errors.not_found"
+
 urlpatterns = [
     path("api/v1/", include(api)),
+    path("admin/login/", LimitedLogin.as_view()),
     path("admin/", admin.site.urls),
+    path("", pages.events_page, name="events-page"),
     path("events/<slug:slug>/offers", pages.offers_page, name="offers-page"),
     path("events/<slug:slug>/offers/success", pages.success_page, name="success-page"),
     path("purchases", pages.purchases_page, name="purchases-page"),
     path("purchases/<uuid:purchase_id>/cancel", pages.cancel, name="purchase-cancel"),
-    path("login", LoginView.as_view(), name="login"),
+    path("login", LimitedLogin.as_view(), name="login"),
     path("logout", LogoutView.as_view(), name="logout"),
     path("livez", health.livez),
     path("readyz", health.readyz),

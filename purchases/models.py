@@ -176,7 +176,7 @@ class StripeEvent(models.Model):
     received_at = models.DateTimeField()
     processed_at = models.DateTimeField(null=True, blank=True)
     retry_after = models.DateTimeField(
-        null=True, blank=True, help_text="Claimed, or put off after a failure, until then."
+        null=True, blank=True, help_text="After a failure it is put off until then."
     )
 
     class Meta:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
@@ -42,13 +43,22 @@ def telling_why_not(back_to: Callable[..., HttpResponse]) -> Callable[[View], Vi
                 return view(request, *args, **kwargs)
             except DomainError as refusal:
                 messages.error(request, str(refusal))
-            except serializers.ValidationError:
-                messages.error(request, "Choose how many you want, and nothing else.")
+            except serializers.ValidationError as refusal:
+                fields: Any = refusal.detail
+                for reasons in fields.values():
+                    messages.error(request, " ".join(reasons))
             return back_to(*args, **kwargs)
 
         return guarded
 
     return decorate
+
+
+@require_safe
+def events_page(request: HttpRequest) -> HttpResponse:
+    """The front door: the events that the visitor may see."""
+    events = targeting.visible_events(request.user).order_by("starts_at", "title")[:200]
+    return render(request, "events.html", {"events": events})
 
 
 def offers_page(request: HttpRequest, slug: str) -> HttpResponse:
@@ -70,7 +80,12 @@ def _show_offers(request: HttpRequest, slug: str) -> HttpResponse:
         request,
         "offers.html",
         # A key with the form: a double click on Buy, or a reload, is one purchase.
-        {"event": event, "offers": offers.order_by("created_at"), "key": uuid.uuid4()},
+        {
+            "event": event,
+            "offers": offers.order_by("created_at"),
+            "key": uuid.uuid4(),
+            "most": settings.MAX_QUANTITY_PER_PURCHASE,
+        },
     )
 
 

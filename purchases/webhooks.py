@@ -29,8 +29,8 @@ SESSION_HANDLERS: dict[str, Handler] = {
     "checkout.session.async_payment_failed": payments.record_failure,
 }
 
-# A worker that dies leaves its claim; until it lapses the others let the event be.
-CLAIM = timedelta(seconds=60)
+# An event without an outcome is left to the request that stored it for so long.
+IN_PROCESS = timedelta(seconds=60)
 LONGEST_DELAY = timedelta(hours=1)
 
 
@@ -100,7 +100,7 @@ def _dispatch(event: StripeEvent, *, now: datetime) -> tuple[StripeEvent.State, 
 
 def unprocessed(*, now: datetime) -> QuerySet[StripeEvent]:
     """Events that failed, or whose request died after storing them, and whose time has come."""
-    died = Q(retry_after__isnull=True, received_at__lte=now - CLAIM)
+    died = Q(retry_after__isnull=True, received_at__lte=now - IN_PROCESS)
     return StripeEvent.objects.filter(
         died | Q(retry_after__lte=now),
         state__in=[StripeEvent.State.STORED, StripeEvent.State.FAILED],

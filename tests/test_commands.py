@@ -138,7 +138,7 @@ def test_expire_offers_deactivates_what_has_ended() -> None:
 
 def test_seed_demo_makes_the_demo_once_and_more_on_request(client_of: Any) -> None:
     assert "loaded" in run("seed_demo")
-    assert "already" in run("seed_demo", "--offers", "3", "--purchases", "7")
+    assert "users already" in run("seed_demo", "--offers", "3", "--purchases", "7")
     types = Offer.objects.filter(event__slug="demo-conf", title__startswith="Bulk")
     assert types.count() == 4
     assert Purchase.objects.count() == 7

@@ -19,6 +19,7 @@ from tests.factories import OfferFactory, UserFactory
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ROOT = Path(__file__).resolve().parents[1]
+CRASH = (sys.executable, "-m", "tests.crashing_purchase")
 
 
 def database_url() -> str:
@@ -119,8 +120,7 @@ def test_retry_finishes_what_a_crash_at_stripes_door_left(
     offer = OfferFactory()
     user = UserFactory()
     crashed = subprocess.run(
-        [sys.executable, "-m", "tests.crashing_purchase"]
-        + [str(user.pk), str(offer.pk), "k1", moment],
+        [*CRASH, str(user.pk), str(offer.pk), "k1", moment],
         cwd=ROOT,
         env=os.environ
         | {

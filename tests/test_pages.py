@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+import time_machine
 from django.test import Client
 
 from purchases.models import Purchase
@@ -57,7 +58,7 @@ def test_double_click_on_buy_is_one_purchase(sandbox: Any, browser: Client) -> N
 
 def test_refusals_are_said_on_the_page(sandbox: Any, browser: Client) -> None:
     offer = OfferFactory(inventory_total=2)
-    for quantity, said in ((3, "Only 2 left"), (0, "Choose how many"), ("x", "Choose how many")):
+    for quantity, said in ((3, "Only 2 left"), (0, "greater than"), ("x", "valid integer")):
         answer = press_buy(browser, offer, quantity)()
         assert said in browser.get(answer.url).content.decode()
     assert counters(offer) == (0, 0)
@@ -87,6 +88,25 @@ def test_pages_of_others_are_not_to_be_found(sandbox: Any, browser: Client) -> N
     assert counters(offer) == (1, 0)
     private = EventFactory(is_public=False)
     assert stranger.get(f"/events/{private.slug}/offers").status_code == 404
+
+
+def test_front_page_leads_to_the_events(client: Client) -> None:
+    event = EventFactory()
+    assert f"/events/{event.slug}/offers" in client.get("/").content.decode()
+
+
+@pytest.mark.parametrize("path", ["/login", "/admin/login/"])
+def test_login_pages_do_not_let_passwords_be_tried_out(client: Client, path: str) -> None:
+    user = UserFactory()
+    with time_machine.travel("2026-01-01T12:00:00Z", tick=False):
+        for _ in range(10):
+            form = {"username": user.username, "password": "wrong"}
+            assert client.post(path, form).status_code == 200
+        blocked = client.post(path, {"username": user.username, "password": "secret"})
+    assert blocked.status_code == 429
+    assert int(blocked.headers["Retry-After"]) > 0
+    assert "Too many attempts" in blocked.content.decode()
+    assert client.post(path, {"username": UserFactory().username, "password": "secret"}).url
 
 
 def test_visitors_see_the_offers_and_are_asked_to_log_in(client: Client) -> None:

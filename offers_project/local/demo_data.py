@@ -50,8 +50,11 @@ OFFERS = (
 
 @transaction.atomic
 def create_demo(*, now: datetime) -> bool:
-    """Make the demo data and return whether there was none yet; what is there is left alone."""
-    if Organization.objects.filter(slug="demo").exists():
+    """Make the demo data and return whether it was made.
+
+    Only in a database without users: everybody knows the password of the demo's `admin`.
+    """
+    if User.objects.exists():
         return False
     User.objects.create_superuser("admin", "admin@example.com", "admin")
     names = ["organizer", "rival", *(f"attendee{n}" for n in range(1, ATTENDEES + 1))]

@@ -79,7 +79,7 @@ class Migration(migrations.Migration):
                 ('error', models.TextField(blank=True)),
                 ('received_at', models.DateTimeField()),
                 ('processed_at', models.DateTimeField(blank=True, null=True)),
-                ('retry_after', models.DateTimeField(blank=True, help_text='Claimed, or put off after a failure, until then.', null=True)),
+                ('retry_after', models.DateTimeField(blank=True, help_text='After a failure it is put off until then.', null=True)),
             ],
             options={
                 'indexes': [models.Index(condition=models.Q(('state__in', ['stored', 'failed'])), fields=['retry_after'], name='stripe_event_unprocessed')],

@@ -26,6 +26,8 @@ class Command(BaseCommand):
             return
         now = timezone.now()
         made = demo_data.create_demo(now=now)
-        self.stdout.write("Demo data loaded." if made else "The demo data is there already.")
+        self.stdout.write(
+            "Demo data loaded." if made else "There are users already: no demo data loaded."
+        )
         for progress in demo_data.create_many(offers=offers, purchases=purchases, now=now):
             self.stdout.write(progress)

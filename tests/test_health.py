@@ -1,0 +1,153 @@
+"""What a probe, a monitor and a reader of the docs get; and what production refuses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.db import OperationalError, connection
+from django.test import Client
+
+from offers.breaker import redis_breaker
+from tests.conftest import buy, code
+from tests.factories import OfferFactory, UserFactory
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.django_db
+def test_probes_are_green_when_all_is_well(client: Client) -> None:
+    assert client.get("/livez").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ok", "postgresql": "ok", "redis": "ok"}
+
+
+@pytest.mark.django_db
+def test_redis_away_is_degraded_and_still_ready(client: Client) -> None:
+    redis_breaker.failed(OSError("away"))
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["redis"]) == (200, "degraded")
+
+
+def lost_connection(*args: Any) -> None:
+    raise OperationalError("connection refused")
+
+
+@pytest.mark.django_db
+def test_database_away_is_not_ready_but_alive(client: Client) -> None:
+    with connection.execute_wrapper(lost_connection):
+        assert client.get("/livez").status_code == 200
+        answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert "Retry-After" in answer.headers
+
+
+@pytest.mark.django_db
+def test_database_away_makes_the_api_busy_not_broken(client_of: Any) -> None:
+    offer = OfferFactory(price=0)
+    client = client_of(UserFactory())
+    with connection.execute_wrapper(lost_connection):
+        answer = buy(client, offer)
+    assert (answer.status_code, code(answer)) == (503, "busy")
+    assert "Retry-After" in answer.headers
+
+
+@pytest.mark.django_db(transaction=True)
+def test_lock_that_is_not_had_in_time_is_busy(client_of: Any) -> None:
+    import threading
+
+    from django.db import transaction
+
+    from offers import inventory
+
+    offer = OfferFactory(price=0)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            inventory.lock(offer.pk)
+            held.set()
+            done.wait(timeout=30)
+        connection.close()
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = 50")
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(timeout=30)
+    answer = buy(client_of(UserFactory()), offer)
+    done.set()
+    holder.join()
+    with connection.cursor() as cursor:
+        cursor.execute("RESET lock_timeout")
+    assert (answer.status_code, code(answer)) == (503, "busy")
+    assert "Retry-After" in answer.headers
+    offer.refresh_from_db()
+    assert (offer.inventory_reserved, offer.inventory_sold) == (0, 0)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/api/v1/purchases/not-a-uuid/", "/api/v2/"])
+def test_addresses_of_the_api_that_lead_nowhere_are_answered_in_json(
+    client_of: Any, path: str
+) -> None:
+    answer = client_of(UserFactory()).get(path)
+    assert (answer.status_code, code(answer)) == (404, "not_found")
+
+
+@pytest.mark.django_db
+def test_metrics_and_docs_are_served(client: Client) -> None:
+    client.get("/livez")
+    assert b"django_http_requests_total" in client.get("/metrics").content
+    assert b"swagger-ui" in client.get("/api/v1/docs/").content
+    schema = yaml.safe_load(client.get("/api/v1/schema/").content)
+    assert schema["openapi"].startswith("3.1")
+    assert "/api/v1/purchases/{id}/cancel/" in schema["paths"]
+
+
+PRODUCTION = {
+    "LOCAL_RUN": "0",
+    "DEBUG": "0",
+    "SECRET_KEY": "0123456789abcdef" * 4,
+    "STRIPE_SECRET_KEY": "rk_live_x",
+    "STRIPE_WEBHOOK_SECRETS": "whsec_x",
+    "ALLOWED_HOSTS": "shop.example.com",
+}
+
+
+def manage(*command: str, **changed: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "manage.py", *command],
+        cwd=ROOT,
+        env={**os.environ, **PRODUCTION, **changed},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "STRIPE_SECRET_KEY"])
+def test_production_refuses_to_start_without_a_secret_and_names_it(name: str) -> None:
+    refused = manage("check", **{name: ""})
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"{name} is not set: ")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_production_settings_pass_djangos_deployment_check() -> None:
+    checked = manage("check", "--deploy", "--fail-level", "WARNING")
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_database_of_another_kind_is_refused_with_a_sentence() -> None:
+    refused = manage("check", DATABASE_URL="sqlite:///db.sqlite3")
+    assert refused.returncode == 1
+    assert "must name a PostgreSQL database" in refused.stderr
+
+
+def test_deployment_check_misses_the_webhook_secret() -> None:
+    checked = manage("check", "--deploy", STRIPE_WEBHOOK_SECRETS="")
+    assert "STRIPE_WEBHOOK_SECRETS is not set" in checked.stderr

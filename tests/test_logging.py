@@ -1,0 +1,108 @@
+"""What the log says of a purchase, and what it never says."""
+
+import io
+import json
+import logging
+import logging.config
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+
+from offers_project.logging import configure
+from purchases.models import Purchase
+from tests.conftest import WEBHOOK_SECRET, buy, sign
+from tests.factories import OfferFactory, UserFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+KEYS = {"offer_id", "event_id", "user_id", "purchase_id", "quantity", "action"}
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """The log as production writes it: one JSON object a line."""
+    stream = io.StringIO()
+    config = configure(level="INFO", style="json")
+    config["handlers"]["stderr"]["stream"] = stream
+    root = logging.getLogger()
+    before = root.handlers[:]
+    logging.config.dictConfig(config)
+    yield stream
+    logging.config.dictConfig(django_settings.LOGGING)
+    root.handlers[:] = before
+
+
+def lines(log: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.getvalue().splitlines()]
+
+
+def test_each_step_of_a_purchase_is_one_line_with_the_same_keys(
+    sandbox: Any, client_of: Any, log: io.StringIO
+) -> None:
+    offer = OfferFactory()
+    user = UserFactory()
+    purchase = buy(client_of(user), offer, 2).json()
+    sandbox.act(purchase["checkout_session_id"], "pay")
+    sandbox.deliver("checkout.session.completed")
+
+    said = [line for line in lines(log) if line["event"] == "purchase"]
+
+    assert [line["action"] for line in said] == ["hold", "open_checkout", "pay"]
+    for line in said:
+        assert set(line) >= KEYS
+        assert line["purchase_id"] == purchase["id"]
+        assert line["user_id"] == user.pk
+        assert line["quantity"] == 2
+    requested = {line.get("request_id") for line in said[:2]}
+    assert len(requested) == 1
+    assert requested != {None}
+
+
+def test_failure_is_logged_with_its_traceback(
+    sandbox: Any, client_of: Any, log: io.StringIO
+) -> None:
+    sandbox.faults(error_rate=1.0, error_status=500)
+    buy(client_of(UserFactory()), OfferFactory())
+    failed = [line for line in lines(log) if line["event"] == "purchase failed"]
+    assert len(failed) == 1
+    assert set(failed[0]) >= KEYS | {"error", "exception", "request_id"}
+    assert "Traceback" in failed[0]["exception"]
+    assert failed[0]["purchase_id"] == str(Purchase.objects.get().pk)
+
+
+def test_no_key_no_token_and_no_webhook_body_is_ever_logged(
+    sandbox: Any, client_of: Any, log: io.StringIO, settings: Any
+) -> None:
+    user = UserFactory()
+    client = client_of()
+    answer = client.post(
+        "/api/v1/auth/token/", {"username": user.username, "password": "secret"}
+    ).json()
+    buyer = client_of(user)
+    purchase = buy(buyer, OfferFactory(title="A telling title")).json()
+    sandbox.act(purchase["checkout_session_id"], "pay", email="buyer@example.com")
+    event = json.dumps(sandbox.events("checkout.session.completed")[0])
+    for signature in (sign(event), "forged"):
+        client.post(
+            "/api/v1/webhooks/stripe/",
+            data=json.loads(event),
+            headers={"Stripe-Signature": signature},
+        )
+    sandbox.deliver()
+    sandbox.faults(error_rate=1.0, error_status=500)
+    buy(buyer, OfferFactory())
+    said = log.getvalue()
+    assert said
+    for secret in (
+        settings.SECRET_KEY,
+        settings.STRIPE_SECRET_KEY,
+        WEBHOOK_SECRET,
+        answer["access"],
+        answer["refresh"],
+        buyer._credentials["HTTP_AUTHORIZATION"],
+        "buyer@example.com",
+        "payment_method_types",
+    ):
+        assert secret not in said
