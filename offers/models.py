@@ -172,7 +172,10 @@ class Offer(models.Model):
         EMAIL = "EMAIL"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="offers")
+    # No index of its own: it is the first column of `offer_by_event`.
+    event = models.ForeignKey(
+        Event, on_delete=models.PROTECT, related_name="offers", db_index=False
+    )
     title = models.CharField(max_length=200)
     description = models.TextField(blank=True)
     offer_type = models.CharField(max_length=20, choices=Type.choices)
@@ -220,12 +223,8 @@ class Offer(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
-    stripe_product_id = models.CharField(
-        max_length=255, null=True, unique=True, editable=False, default=None
-    )
-    stripe_price_id = models.CharField(
-        max_length=255, null=True, unique=True, editable=False, default=None
-    )
+    stripe_product_id = models.CharField(max_length=255, null=True, editable=False, default=None)
+    stripe_price_id = models.CharField(max_length=255, null=True, editable=False, default=None)
     stripe_price_minor = models.BigIntegerField(
         null=True, editable=False, help_text="What the Price at Stripe charges, in minor units."
     )
@@ -274,6 +273,8 @@ class Offer(models.Model):
                 condition=Q(max_per_user__isnull=True) | Q(max_per_user__gte=1),
                 name="offer_max_per_user_at_least_one",
             ),
+            models.UniqueConstraint(fields=["stripe_product_id"], name="offer_by_stripe_product"),
+            models.UniqueConstraint(fields=["stripe_price_id"], name="offer_by_stripe_price"),
         ]
         indexes: ClassVar = [
             models.Index(fields=["event", "is_active", "is_archived"], name="offer_by_event"),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
@@ -45,7 +46,9 @@ class OfferQuery(serializers.Serializer):
 
 
 class AvailabilityQuery(serializers.Serializer):
-    quantity = serializers.IntegerField(min_value=1, default=1)
+    quantity = serializers.IntegerField(
+        min_value=1, max_value=settings.MAX_QUANTITY_PER_PURCHASE, default=1
+    )
 
 
 @extend_schema_view(

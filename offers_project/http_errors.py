@@ -8,6 +8,7 @@ from drf_standardized_errors.handler import ExceptionHandler
 from psycopg import errors as pg
 from rest_framework import exceptions
 from rest_framework.response import Response
+from rest_framework_simplejwt.exceptions import InvalidToken
 
 from offers import errors as offers
 from purchases import errors as purchases
@@ -63,6 +64,13 @@ class DomainErrorHandler(ExceptionHandler):
             exc = offers.Busy()
         if isinstance(exc, offers.DomainError):
             return as_api_error(exc)
+        if isinstance(exc, InvalidToken):
+            # simplejwt lists what each of its token classes thinks; the caller needs one sentence.
+            answer = exceptions.NotAuthenticated(
+                "This token is not valid (any more): get a new one."
+            )
+            answer.auth_header = getattr(exc, "auth_header", None)  # type: ignore[attr-defined]
+            return answer
         return super().convert_known_exceptions(exc)
 
     def report_exception(self, exc: exceptions.APIException, response: Response) -> None:

@@ -5,7 +5,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 from django_prometheus.exports import ExportToDjangoView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
-from rest_framework.routers import DefaultRouter
+from rest_framework.routers import SimpleRouter
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
 from offers.throttling import LoginsPerAddress, LoginsPerName
@@ -15,8 +15,7 @@ from offers_project.login import LimitedLogin
 from purchases import pages
 from purchases.viewsets import PurchaseViewSet, StripeWebhookView
 
-router = DefaultRouter(use_regex_path=False)
-router.include_root_view = False
+router = SimpleRouter(use_regex_path=False)
 router.register("events", EventViewSet)
 router.register("offers", OfferViewSet)
 router.register("purchases", PurchaseViewSet)

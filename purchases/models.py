@@ -21,10 +21,16 @@ class Purchase(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    # These two have no index of their own: each is the first column of one below.
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="purchases"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        related_name="purchases",
+        db_index=False,
     )
-    offer = models.ForeignKey(Offer, on_delete=models.PROTECT, related_name="purchases")
+    offer = models.ForeignKey(
+        Offer, on_delete=models.PROTECT, related_name="purchases", db_index=False
+    )
     event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="purchases")
     offer_title = models.CharField(max_length=200)
     quantity = models.PositiveIntegerField()
@@ -43,7 +49,7 @@ class Purchase(models.Model):
     idempotency_key = models.CharField(max_length=255, null=True, editable=False)
     request_fingerprint = models.CharField(max_length=64, blank=True, editable=False)
 
-    checkout_session_id = models.CharField(max_length=255, null=True, unique=True, editable=False)
+    checkout_session_id = models.CharField(max_length=255, null=True, editable=False)
     checkout_url = models.TextField(blank=True, editable=False)
     checkout_expires_at = models.DateTimeField(
         null=True, editable=False, help_text="When Stripe ends the Checkout Session by itself."
@@ -77,6 +83,7 @@ class Purchase(models.Model):
             models.UniqueConstraint(
                 fields=["user", "idempotency_key"], name="purchase_once_per_idempotency_key"
             ),
+            models.UniqueConstraint(fields=["checkout_session_id"], name="purchase_by_session"),
             models.CheckConstraint(condition=Q(quantity__gte=1), name="purchase_quantity_positive"),
             models.CheckConstraint(
                 condition=Q(unit_price__gte=0) & Q(total_price=F("unit_price") * F("quantity")),

@@ -1,0 +1,265 @@
+"""PostgreSQL picks our indexes by itself, for the statements that the code really sends."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from unittest import mock
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+from django.db import connection, transaction
+from django.db.models import QuerySet
+from rest_framework.request import Request
+from rest_framework.test import APIRequestFactory, force_authenticate
+
+from offers import catalog, targeting
+from offers.models import Event, Offer
+from purchases import checkout, holds, payments
+from purchases.models import Purchase
+from purchases.states import ReleaseReason, Status
+from purchases.stripe_gateway import CheckoutSession
+from purchases.viewsets import PurchaseViewSet
+from tests.factories import EventFactory, OfferFactory
+
+pytestmark = pytest.mark.django_db
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+EVENTS, OFFERS_EACH, USERS, PURCHASES = 40, 90, 400, 6_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_busy_year(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Rows in the proportions of a service in use: most offers are over, most purchases paid.
+
+    Loaded once and rolled back after the module's last test, which all only ask for plans.
+    """
+    with django_db_blocker.unblock():
+        with transaction.atomic():
+            load()
+            with connection.cursor() as cursor:
+                cursor.execute("ANALYZE")
+            yield
+            transaction.set_rollback(True)
+        connection.close()
+
+
+def load() -> None:
+    organization = EventFactory().organization
+    events = Event.objects.bulk_create(EventFactory.build_batch(EVENTS, organization=organization))
+    users = User.objects.bulk_create(User(username=f"buyer{n}") for n in range(USERS))
+    offers = Offer.objects.bulk_create(
+        OfferFactory.build(
+            event=events[n % EVENTS],
+            inventory_total=None,
+            # Of an event's offers one in six is on sale; three in a thousand are just over.
+            is_active=n // EVENTS % 3 == 0,
+            is_archived=n // EVENTS % 2 == 0,
+            expires_at=NOW + timedelta(hours=n % 331 - 1) if n // EVENTS % 3 == 0 else None,
+            stripe_price_id=f"price_{n}",
+        )
+        for n in range(EVENTS * OFFERS_EACH)
+    )
+    Purchase.objects.bulk_create(
+        (purchase(n, users[n * 7 % USERS], offers[n * n % len(offers)]) for n in range(PURCHASES)),
+        batch_size=2_000,
+    )
+
+
+def purchase(n: int, user: User, offer: Offer) -> Purchase:
+    """One in 50 is an open hold, one in five was given back, the rest is paid."""
+    made = NOW - timedelta(minutes=n)
+    status = Status.PAID
+    if n % 50 == 0:
+        status, made = Status.AWAITING_PAYMENT, NOW - timedelta(minutes=n % 20)
+    elif n % 5 == 0:
+        status = Status.RELEASED
+    return Purchase(
+        user=user,
+        offer=offer,
+        event_id=offer.event_id,
+        offer_title=offer.title,
+        quantity=1,
+        unit_price=Decimal(50),
+        total_price=Decimal(50),
+        currency="USD",
+        status=status,
+        release_reason=ReleaseReason.EXPIRED if status == Status.RELEASED else "",
+        created_at=made,
+        paid_at=made if status == Status.PAID else None,
+        reserved_until=made + timedelta(minutes=15),
+        checkout_session_id=f"cs_test_{n}",
+    )
+
+
+def indexes_in(plan: Any) -> set[str]:
+    """The names of all indexes in a plan of PostgreSQL's, with the tables it reads otherwise."""
+    if isinstance(plan, list):
+        return set().union(*map(indexes_in, plan)) if plan else set()
+    if not isinstance(plan, dict):
+        return set()
+    found = {plan["Index Name"]} if "Index Name" in plan else set()
+    if plan.get("Node Type") == "Seq Scan":
+        found.add(f"all of {plan['Relation Name']}")
+    return found.union(*map(indexes_in, plan.values()))
+
+
+def explained(sql: str, parameters: Any = ()) -> set[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", parameters)
+        plan = cursor.fetchone()[0]
+    return indexes_in(json.loads(plan) if isinstance(plan, str) else plan)
+
+
+def plan_of(queryset: QuerySet) -> set[str]:
+    return explained(*queryset.query.sql_with_params())
+
+
+def plans_of(call: Any, table: str, start: str = "SELECT") -> list[set[str]]:
+    """The plans of the statements about ``table`` that ``call`` sends."""
+    plans = []
+
+    def explain_first(execute: Any, sql: str, params: Any, many: Any, context: Any) -> Any:
+        if sql.startswith(start) and f'"{table}"' in sql:
+            with (
+                connection.cursor() as cursor,
+                mock.patch.object(connection, "execute_wrappers", []),
+            ):
+                cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", params)
+                plan = cursor.fetchone()[0]
+            plans.append(indexes_in(json.loads(plan) if isinstance(plan, str) else plan))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(explain_first):
+        call()
+    return plans
+
+
+def indexes_on(model: Any, column: str) -> set[str]:
+    """The unique index on a column, and the copy with `_like` in its name that Django adds to it.
+
+    For ``=`` they are worth the same to the planner, which takes either.
+    """
+    with connection.cursor() as cursor:
+        constraints = connection.introspection.get_constraints(cursor, model._meta.db_table)
+    on_it = {name: c for name, c in constraints.items() if c["columns"] == [column]}
+    assert any(constraint["unique"] for constraint in on_it.values())
+    return set(on_it)
+
+
+# -- Offers ---------------------------------------------------------------------------------------
+
+
+def test_offers_of_an_event_are_found_by_event_and_state() -> None:
+    event = Event.objects.order_by("slug").last()
+    shown = catalog.showable(targeting.offers_for(AnonymousUser(), event), NOW)
+    found = plan_of(shown.order_by("-created_at", "-id")[:51])
+    assert "offer_by_event" in found
+    assert "all of offers_offer" not in found
+
+
+def test_offers_whose_sale_has_ended_are_found_by_expiry() -> None:
+    (counted,) = plans_of(lambda: catalog.expire(now=NOW, dry_run=True), "offers_offer")
+    assert counted == {"offer_by_expiry"}
+    with transaction.atomic():
+        (updated,) = plans_of(lambda: catalog.expire(now=NOW), "offers_offer", start="UPDATE")
+        transaction.set_rollback(True)
+    assert updated == {"offer_by_expiry"}
+
+
+def test_offer_is_found_by_its_price_at_stripe() -> None:
+    found = plan_of(Offer.objects.filter(stripe_price_id="price_77"))
+    assert len(found) == 1
+    assert found <= indexes_on(Offer, "stripe_price_id")
+
+
+# -- Purchases ------------------------------------------------------------------------------------
+
+
+def view_for(user: User, **query: str) -> PurchaseViewSet:
+    request = APIRequestFactory().get("/", query)
+    force_authenticate(request, user)
+    view = PurchaseViewSet()
+    view.setup(request)
+    view.action = "list"
+    view.request = Request(request)
+    view.request.user = user
+    return view
+
+
+def test_purchases_of_a_buyer_at_an_event_are_found_by_both() -> None:
+    bought = Purchase.objects.select_related("user", "event").order_by("pk")[0]
+    view = view_for(bought.user, event=bought.event.slug)
+    found = plan_of(view.get_queryset().order_by("-created_at", "-id")[:51])
+    assert "purchase_by_buyer" in found
+    assert "all of purchases_purchase" not in found
+
+
+def test_purchases_of_a_buyer_are_found_without_reading_all() -> None:
+    user = User.objects.filter(username="buyer7").get()
+    found = plan_of(view_for(user).get_queryset().order_by("-created_at", "-id")[:51])
+    assert "all of purchases_purchase" not in found
+
+
+def test_open_holds_of_an_offer_are_found_by_offer_and_status() -> None:
+    offer = Offer.objects.filter(purchases__isnull=False).first()
+    found = plan_of(holds.open_holds().filter(offer_id=offer.pk))
+    assert found == {"purchase_by_offer"}
+
+
+def test_overdue_holds_are_found_by_their_deadline() -> None:
+    found = plan_of(holds.overdue(now=NOW))
+    assert "purchase_by_deadline" in found
+    assert "all of purchases_purchase" not in found
+    # What the sweep asks for: the oldest 500 of them.
+    swept = plan_of(holds.overdue(now=NOW).order_by("reserved_until")[:500].values("pk"))
+    assert "purchase_by_deadline" in swept
+    assert "all of purchases_purchase" not in swept
+
+
+def session(session_id: str) -> CheckoutSession:
+    return CheckoutSession(
+        id=session_id, url="", status="open", payment_status="unpaid", amount_total=5000,
+        currency="USD", client_reference_id=None, payment_intent_id="", expires_at=NOW,
+        livemode=False,
+    )  # fmt: skip
+
+
+def test_purchase_is_found_by_its_checkout_session() -> None:
+    (found,) = plans_of(lambda: payments.purchase_of(session("cs_test_77")), "purchases_purchase")
+    assert len(found) == 1
+    assert found <= indexes_on(Purchase, "checkout_session_id")
+    assert payments.purchase_of(session("cs_test_77")) is not None
+
+
+def test_cap_and_limit_of_a_buyer_are_checked_without_reading_all_purchases() -> None:
+    bought = Purchase.objects.select_related("user", "offer").order_by("pk")[0]
+    bought.offer.max_per_user = 1_000
+
+    def check() -> None:
+        checkout._admit(bought.user, "a-key")
+        checkout._refuse_beyond_limit(bought.user, bought.offer, 1)
+
+    plans = plans_of(check, "purchases_purchase")
+    assert len(plans) == 3
+    for plan in plans:
+        assert plan
+        assert "all of purchases_purchase" not in plan
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "columns"),
+    [
+        (Offer, "offer_by_event", ["event_id", "is_active", "is_archived"]),
+        (Offer, "offer_by_expiry", ["is_active", "expires_at"]),
+        (Purchase, "purchase_by_buyer", ["user_id", "event_id"]),
+        (Purchase, "purchase_by_offer", ["offer_id", "status"]),
+        (Purchase, "purchase_by_deadline", ["status", "reserved_until"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_index_has_its_columns_in_order(model: Any, name: str, columns: list[str]) -> None:
+    with connection.cursor() as cursor:
+        constraints = connection.introspection.get_constraints(cursor, model._meta.db_table)
+    assert constraints[name]["columns"] == columns
