@@ -24,6 +24,9 @@ def main(argv: list[str]) -> int:
     if command in OFFLINE_COMMANDS or {"--help", "-h", "--version"} & set(argv):
         os.environ.setdefault("OFFERS_OFFLINE", "1")
 
+    # A migration or a count over all purchases may take longer than a request may.
+    os.environ.setdefault("STATEMENT_TIMEOUT_MS", "0")
+
     import django
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line

@@ -2,6 +2,23 @@
 
 from typing import ClassVar
 
+from django.db import OperationalError
+from psycopg import errors as pg
+
+# The lock or a connection was not had in time, or two transactions stood in each other's way:
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+# The last four: the server is stopping or starting.
+PASSING = (
+    pg.LockNotAvailable,
+    pg.QueryCanceled,
+    pg.DeadlockDetected,
+    pg.SerializationFailure,
+    pg.AdminShutdown,
+    pg.CrashShutdown,
+    pg.CannotConnectNow,
+    pg.TooManyConnections,
+)
+
 
 class DomainError(Exception):
     """Base of every error that a user of the service may be told about.
@@ -112,8 +129,17 @@ class PriceLocked(DomainError):
 
 
 class Busy(DomainError):
-    """The row lock, or a connection, was not had in time. Raised by nobody: see ``http_errors``."""
+    """The row lock, or a connection, was not had in time: see ``database_is_busy``."""
 
     code = "busy"
     message = "Many people want this right now. Try again in a moment."
     retry_after = 1
+
+
+def database_is_busy(error: Exception) -> bool:
+    """Whether the database could not answer just now, and the same request may succeed later."""
+    if not isinstance(error, OperationalError):
+        return False
+    # Without a SQLSTATE there was no answer at all: no connection, or none was free.
+    cause = error.__cause__
+    return isinstance(cause, PASSING) or getattr(cause, "sqlstate", None) is None

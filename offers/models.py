@@ -303,9 +303,7 @@ class Offer(models.Model):
             else:
                 own = {field.name for field in self._meta.concrete_fields} - self.WRITTEN_ELSEWHERE
                 super().save(*args, **kwargs, update_fields=own)
-                Offer.objects.filter(pk=self.pk).update(
-                    catalog_version=F("catalog_version") + 1, catalog_sync_after=None
-                )
+                Offer.objects.filter(pk=self.pk).update(catalog_version=F("catalog_version") + 1)
             transaction.on_commit(lambda: wake("purchases.sync_offer", str(self.pk)))
 
     def clean(self) -> None:

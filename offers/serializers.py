@@ -27,6 +27,14 @@ def with_currency_digits(data: dict[str, Any], instance: Any, *fields: str) -> d
     return data
 
 
+def apply_model_rules(offer: Offer) -> None:
+    """Raise the API's error for what ``Offer.clean`` refuses, as admin's form does by itself."""
+    try:
+        offer.clean()
+    except ModelValidationError as error:
+        raise serializers.ValidationError(error.message_dict) from error
+
+
 class EventPartSerializer(serializers.ModelSerializer):
     class Meta:
         model = EventSession
@@ -157,10 +165,7 @@ class OfferSerializer(serializers.ModelSerializer):
         )
         for name, value in columns.items():
             setattr(candidate, name, value)
-        try:
-            candidate.clean()
-        except ModelValidationError as error:
-            raise serializers.ValidationError(error.message_dict) from error
+        apply_model_rules(candidate)
         return attrs
 
     def create(self, validated_data: dict[str, Any]) -> Offer:
@@ -185,6 +190,8 @@ class OfferSerializer(serializers.ModelSerializer):
             )
             for name, value in validated_data.items():
                 setattr(offer, name, value)
+            # Again, on the row as it is now: two edits that are right alone may be wrong together.
+            apply_model_rules(offer)
             offer.save()
             self._set_targets(offer, targets)
         return offer

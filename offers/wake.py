@@ -8,6 +8,9 @@ from kombu.exceptions import OperationalError
 
 from offers.breaker import redis_breaker
 
+# Seconds: by then a sweep has done it.
+EXPIRES = 30
+
 
 def wake(task_name: str, *args: Any) -> None:
     """Ask the worker to run ``task_name`` now; call it after the commit that the task will read.
@@ -21,6 +24,8 @@ def wake(task_name: str, *args: Any) -> None:
     if redis_breaker.is_open:
         return
     try:
-        current_app.send_task(task_name, args=args, retry=False, ignore_result=True)
+        current_app.send_task(
+            task_name, args=args, retry=False, ignore_result=True, expires=EXPIRES
+        )
     except (OperationalError, OSError) as error:
         redis_breaker.failed(error)

@@ -6,6 +6,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 
 from offers.breaker import redis_breaker
+from purchases import stripe_gateway
 
 
 @never_cache
@@ -16,7 +17,7 @@ def livez(request: HttpRequest) -> JsonResponse:
 
 @never_cache
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Red without PostgreSQL, which nothing works without; `degraded` without Redis."""
+    """Red without PostgreSQL, which nothing works without; `degraded` without Redis or Stripe."""
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
@@ -25,5 +26,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
         answer["Retry-After"] = "2"
         return answer
     cache.get("readyz")
-    redis = "degraded" if redis_breaker.is_open else "ok"
-    return JsonResponse({"status": redis, "postgresql": "ok", "redis": redis})
+    parts = {"redis": not redis_breaker.is_open, "stripe": stripe_gateway.is_available()}
+    said = {name: "ok" if is_well else "degraded" for name, is_well in parts.items()}
+    status = "ok" if all(parts.values()) else "degraded"
+    return JsonResponse({"status": status, "postgresql": "ok", **said})

@@ -1,16 +1,16 @@
 """The only table from domain error to HTTP status, and the handler that applies it."""
 
 import structlog
-from django.db import OperationalError
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.defaults import page_not_found
 from drf_standardized_errors.handler import ExceptionHandler
-from psycopg import errors as pg
 from rest_framework import exceptions
 from rest_framework.response import Response
-from rest_framework_simplejwt.exceptions import InvalidToken
+from rest_framework_simplejwt.exceptions import DetailDictMixin
 
 from offers import errors as offers
+from offers.errors import database_is_busy
 from purchases import errors as purchases
 
 logger = structlog.get_logger(__name__)
@@ -43,15 +43,14 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     purchases.PaymentProviderUnavailable: 503,
     purchases.ProviderRefused: 503,
     purchases.ProviderFailed: 503,
+    purchases.ProviderTurnedAway: 503,
     purchases.ProviderUnreachable: 503,
+    purchases.ProviderStillRunning: 503,
     purchases.ProviderNotConfigured: 503,
+    purchases.QuantityTooExpensive: 400,
     purchases.PaymentMismatch: 409,
     purchases.InvalidWebhook: 400,
 }
-
-# The lock or a connection was not had in time, or two transactions stood in each other's way:
-# https://www.postgresql.org/docs/current/errcodes-appendix.html
-PASSING = (pg.LockNotAvailable, pg.QueryCanceled, pg.DeadlockDetected, pg.SerializationFailure)
 
 
 class DomainErrorHandler(ExceptionHandler):
@@ -59,12 +58,16 @@ class DomainErrorHandler(ExceptionHandler):
 
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         """Turn a domain error into the API's, looked up by its exact class."""
-        if is_passing(exc):
+        if database_is_busy(exc):
             logger.warning("database busy", error=str(exc))
             exc = offers.Busy()
         if isinstance(exc, offers.DomainError):
             return as_api_error(exc)
-        if isinstance(exc, InvalidToken):
+        if isinstance(exc, RequestDataTooBig):
+            answer = exceptions.APIException("This request is too large.", code="request_too_large")
+            answer.status_code = 413
+            return answer
+        if isinstance(exc, DetailDictMixin):
             # simplejwt lists what each of its token classes thinks; the caller needs one sentence.
             answer = exceptions.NotAuthenticated(
                 "This token is not valid (any more): get a new one."
@@ -75,7 +78,7 @@ class DomainErrorHandler(ExceptionHandler):
 
     def report_exception(self, exc: exceptions.APIException, response: Response) -> None:
         """Report what nobody foresaw; a 503 of ours was logged with its cause where it arose."""
-        if not isinstance(self.exc, offers.DomainError) and not is_passing(self.exc):
+        if not isinstance(self.exc, offers.DomainError) and not database_is_busy(self.exc):
             super().report_exception(exc, response)
 
 
@@ -85,15 +88,6 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
         return page_not_found(request, exception)
     error = {"code": "not_found", "detail": "There is nothing at this address.", "attr": None}
     return JsonResponse({"type": "client_error", "errors": [error]}, status=404)
-
-
-def is_passing(error: Exception) -> bool:
-    """Whether the database could not answer just now, and the same request may succeed later."""
-    if not isinstance(error, OperationalError):
-        return False
-    # Without a SQLSTATE there was no answer at all: no connection, or none was free.
-    cause = error.__cause__
-    return isinstance(cause, PASSING) or getattr(cause, "sqlstate", None) is None
 
 
 def as_api_error(error: offers.DomainError) -> exceptions.APIException:

@@ -1,5 +1,6 @@
 """One way to log for Django, Celery and our apps: structlog, as JSON or readable in a terminal."""
 
+import logging
 from typing import Any
 
 import structlog
@@ -16,6 +17,8 @@ def configure(*, level: str, style: str) -> dict[str, Any]:
     """
     if style not in STYLES:
         raise ImproperlyConfigured(f"LOG_FORMAT is {style!r}: use one of {', '.join(STYLES)}.")
+    if level not in logging.getLevelNamesMapping():
+        raise ImproperlyConfigured(f"LOG_LEVEL is {level!r}: use DEBUG, INFO, WARNING or ERROR.")
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,

@@ -5,6 +5,7 @@ developer; both allow plain HTTP and a missing key, nothing else changes.
 """
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -41,6 +42,26 @@ def required_in_production(name: str, how_to_get_one: str, otherwise: str) -> st
     return value or otherwise
 
 
+def positive(name: str, default: float, *, most: float = 1e6) -> float:
+    """A number above zero; anything else stops the start and names the setting."""
+    text = env.str(name, default=str(default))
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= most:
+        raise ImproperlyConfigured(f"{name} is {text!r}: use a number above 0, at most {most:g}.")
+    return value
+
+
+def rate(name: str, default: str) -> str:
+    """So many in so much time, as django-ratelimit has it."""
+    text = env.str(name, default=default)
+    if not re.fullmatch(r"\d+/\d*[smhd]", text):
+        raise ImproperlyConfigured(f"{name} is {text!r}: use a rate like 10/m (per s, m, h or d).")
+    return text
+
+
 SECRET_KEY = required_in_production(
     "SECRET_KEY",
     "put at least 50 random characters into the environment or .env",
@@ -63,13 +84,14 @@ STRIPE_NETWORK_RETRIES = 1
 
 # -- Selling --------------------------------------------------------------------------------------
 FRONTEND_URL = env.str("FRONTEND_URL", default="").rstrip("/")
-RESERVATION_MINUTES = env.float("RESERVATION_MINUTES", default=15.0)
-MAX_QUANTITY_PER_PURCHASE = env.int("MAX_QUANTITY_PER_PURCHASE", default=20)
-MAX_OPEN_HOLDS_PER_USER = env.int("MAX_OPEN_HOLDS_PER_USER", default=3)
-PURCHASE_RATE_LIMIT = env.str("PURCHASE_RATE_LIMIT", default="10/m")
-PURCHASE_RATE_LIMIT_IP = env.str("PURCHASE_RATE_LIMIT_IP", default="600/m")
-LOGIN_RATE_LIMIT = env.str("LOGIN_RATE_LIMIT", default="10/m")
-LOGIN_RATE_LIMIT_IP = env.str("LOGIN_RATE_LIMIT_IP", default="300/m")
+# A session at Stripe lives a day at most, and must outlive the hold.
+RESERVATION_MINUTES = positive("RESERVATION_MINUTES", 15, most=23 * 60)
+MAX_QUANTITY_PER_PURCHASE = int(positive("MAX_QUANTITY_PER_PURCHASE", 20))
+MAX_OPEN_HOLDS_PER_USER = int(positive("MAX_OPEN_HOLDS_PER_USER", 3))
+PURCHASE_RATE_LIMIT = rate("PURCHASE_RATE_LIMIT", "10/m")
+PURCHASE_RATE_LIMIT_IP = rate("PURCHASE_RATE_LIMIT_IP", "600/m")
+LOGIN_RATE_LIMIT = rate("LOGIN_RATE_LIMIT", "10/m")
+LOGIN_RATE_LIMIT_IP = rate("LOGIN_RATE_LIMIT_IP", "300/m")
 
 # -- Django ---------------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -185,7 +207,7 @@ elif not env.bool("OFFERS_OFFLINE", default=False):
 # -- Redis: only ever makes things fast (docs/decisions.md) ----------------------------------------
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
 REDIS_TIMEOUT = 0.1  # seconds, to connect and for an answer
-REDIS_BREAKER_SECONDS = env.float("REDIS_BREAKER_SECONDS", default=5.0)
+REDIS_BREAKER_SECONDS = positive("REDIS_BREAKER_SECONDS", 5)
 
 _redis_cache = {
     "BACKEND": "offers.caching.BreakerRedisCache",
@@ -206,7 +228,12 @@ CACHES = {
         "OPTIONS": {**_redis_cache["OPTIONS"], "FALLBACK": "process"},
     },
     # Counts of this process alone: what rate limits fall back to while Redis is away.
-    "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "process"},
+    "process": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "LOCATION": "process",
+        # The default of 300 would forget counters as soon as that many people come.
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    },
     # The kill switch must reach every process within seconds, with or without Redis.
     "switches": {
         "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
@@ -221,6 +248,8 @@ SILENCED_SYSTEM_CHECKS = [
     "django_ratelimit.W001",
 ]
 RATELIMIT_USE_CACHE = "ratelimit"
+# A counter that vanished between two calls, with Redis, is a new counter and no refusal.
+RATELIMIT_FAIL_OPEN = True
 # The header in which a proxy you trust puts the client's address, e.g. HTTP_X_REAL_IP.
 RATELIMIT_IP_META_KEY = env.str("CLIENT_IP_META_KEY", default="REMOTE_ADDR")
 
@@ -241,7 +270,6 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
-CELERY_TASK_TIME_LIMIT = 300
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "offers_project.celery.BrokerlessScheduler"
 CELERY_BEAT_SCHEDULE = {
@@ -279,7 +307,7 @@ DRF_STANDARDIZED_ERRORS = {
     },
 }
 SIMPLE_JWT = {
-    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=env.float("ACCESS_TOKEN_MINUTES", default=60)),
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=positive("ACCESS_TOKEN_MINUTES", 60)),
     "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
 }
 SPECTACULAR_SETTINGS = {
@@ -306,10 +334,14 @@ SPECTACULAR_SETTINGS = {
 # -- Transport security ---------------------------------------------------------------------------
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=PRODUCTION)
-SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]  # probes come from inside, over plain HTTP
+# Probes and scrapes come from inside, over plain HTTP.
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^metrics$"]
 SECURE_HSTS_SECONDS = 31_536_000 if PRODUCTION else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=PRODUCTION)
+SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=PRODUCTION)
+# Only behind a proxy that sets the header itself: anybody else could claim to have come by TLS.
+if env.bool("BEHIND_PROXY", default=True):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CSRF_TRUSTED_ORIGINS = [FRONTEND_URL] if FRONTEND_URL else []
 
 # -- Logging --------------------------------------------------------------------------------------

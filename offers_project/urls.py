@@ -29,7 +29,9 @@ api = [
     path("schema/", SpectacularAPIView.as_view(permission_classes=[]), name="schema"),
     path(
         "docs/",
-        SpectacularSwaggerView.as_view(permission_classes=[], url_name="schema"),
+        SpectacularSwaggerView.as_view(
+            permission_classes=[], url_name="schema", http_method_names=["get", "head"]
+        ),
         name="docs",
     ),
     path("", include(router.urls)),

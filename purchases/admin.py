@@ -40,7 +40,12 @@ class PurchaseAdmin(ReadOnly):
         "offer_title", "user", "quantity", "total_price", "currency", "status",
         "release_reason", "reserved_until", "created_at",
     )  # fmt: skip
-    list_filter = ("status", "release_reason", "event")
+    list_filter = (
+        "status",
+        "release_reason",
+        ("problem", admin.EmptyFieldListFilter),
+        "event",
+    )
     list_select_related = ("user",)
     search_fields = ("=id", "offer_title", "user__username", "=checkout_session_id")
     date_hierarchy = "created_at"
@@ -48,7 +53,7 @@ class PurchaseAdmin(ReadOnly):
         "id", "user", "offer", "event", "offer_title", "quantity", "unit_price", "total_price",
         "currency", "status", "release_reason", "reserved_until", "refunded_amount",
         "created_at", "paid_at", "refunded_at", "checkout_session_id", "payment_intent_id",
-        "refund_id", "checkout_expires_at", "checkout_attempt", "idempotency_key",
+        "refund_id", "problem", "checkout_expires_at", "checkout_attempt", "idempotency_key",
     )  # fmt: skip
     inlines = (TransitionInline,)
 

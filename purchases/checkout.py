@@ -9,7 +9,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -29,9 +29,12 @@ from purchases.errors import (
     PaymentProviderUnavailable,
     ProviderFailed,
     ProviderRefused,
+    ProviderStillRunning,
+    ProviderTurnedAway,
     ProviderUnreachable,
     PurchaseLimitReached,
     PurchasesDisabled,
+    QuantityTooExpensive,
     TooManyOpenHolds,
 )
 from purchases.models import Purchase
@@ -39,7 +42,6 @@ from purchases.states import (
     OPEN_CHECKOUT,
     OPEN_HOLDS,
     PAY,
-    RELEASE,
     STATUSES_IN_RESERVED_STOCK,
     STATUSES_IN_SOLD_STOCK,
     ReleaseReason,
@@ -49,8 +51,14 @@ from purchases.stripe_gateway import CheckoutSession
 
 # Stripe's sessions live at least 30 minutes from their creation; the rest is for a late retry.
 SESSION_LIFETIME = timedelta(minutes=35)
+TOO_LATE = "This took too long and the hold has ended: try again."
 # Seconds: beyond them the buyer has waited too long for a second attempt after Stripe's error.
 SECOND_ATTEMPT_WITHIN = 2.0
+
+
+def session_lifetime() -> timedelta:
+    """How long a purchase's session stays open: longer than its hold, and than Stripe's minimum."""
+    return max(SESSION_LIFETIME, timedelta(minutes=settings.RESERVATION_MINUTES + 5))
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,8 @@ def start(
     offer.refuse_unless_on_sale(now)
     offer.refuse_more_than_is_left(quantity)
     targeting.refuse_unless_eligible(user, offer)
+    if money.to_minor_units(offer.price, offer.currency) * quantity > money.MAXIMUM_MINOR_UNITS:
+        raise QuantityTooExpensive
 
     with transaction.atomic():
         earlier = _admit(user, idempotency_key)
@@ -155,7 +165,7 @@ def _hold(
         request_fingerprint=fingerprint,
     )
     if offer.price:
-        purchase.checkout_expires_at = now + SESSION_LIFETIME
+        purchase.checkout_expires_at = now + session_lifetime()
         purchase.checkout_request = _session_request(purchase, offer, page)
     purchase.save(force_insert=True)
     transitions.record(purchase, "hold", None, now=now, source="api", actor=user)
@@ -194,7 +204,7 @@ def _session_request(purchase: Purchase, offer: Offer, page: str) -> dict[str, A
         "client_reference_id": str(purchase.pk),
         "metadata": reference,
         "payment_intent_data": {"metadata": reference},
-        "expires_at": int((purchase.created_at + SESSION_LIFETIME).timestamp()),
+        "expires_at": int((purchase.created_at + session_lifetime()).timestamp()),
         "success_url": f"{page}/success?session_id={{CHECKOUT_SESSION_ID}}",
         "cancel_url": page,
     }
@@ -210,13 +220,18 @@ def _inline_price(purchase: Purchase) -> dict[str, Any]:
 
 def _replay(purchase: Purchase, fingerprint: str, *, now: datetime) -> Started:
     """Answer a request whose key has made a purchase before, finishing it if that is needed."""
-    if purchase.request_fingerprint != fingerprint:
+    same_request = purchase.request_fingerprint == fingerprint
+    if purchase.checkout_failed_at is not None and purchase.status == Status.RESERVED:
+        # The buyer was told 503, so the key is free again as soon as this hold has been given back.
+        if not same_request or purchase.reserved_until <= now:
+            raise IdempotencyKeyInUse
+    elif not same_request:
         raise IdempotencyKeyReused
     if purchase.status != Status.RESERVED or purchase.reserved_until <= now:
         return Started(purchase, replayed=True)
     # The first request crashed, failed or is still at it. Asking Stripe with the same key gets the
     # same session in all three cases, so no claim is needed, except against an end of the hold.
-    if purchase.ending_until is not None and purchase.ending_until > now:
+    if purchase.is_ending(now):
         raise IdempotencyKeyInUse
     return Started(_open_session(purchase), replayed=True)
 
@@ -224,24 +239,36 @@ def _replay(purchase: Purchase, fingerprint: str, *, now: datetime) -> Started:
 def _open_session(purchase: Purchase) -> Purchase:
     """Open the purchase's Checkout Session; on failure give the hold back and raise why."""
     started = time.monotonic()
-    while True:
+    while purchase.status == Status.RESERVED:
         try:
             session = create_session(purchase)
         except ProviderUnreachable as error:
+            if isinstance(error, ProviderStillRunning) and _is_anothers(purchase, started):
+                raise IdempotencyKeyInUse from error
             # The session may exist: the hold stays until the sweep has found out (rule 6).
             _note_failure(purchase, error)
             raise
-        except (ProviderRefused, ProviderFailed) as error:
+        except PaymentProviderUnavailable as error:
             hurried = time.monotonic() - started < SECOND_ATTEMPT_WITHIN
             if purchase.checkout_attempt == 1 and hurried and _can_try_again(error):
                 purchase = _next_attempt(purchase, error)
                 continue
             _give_back(purchase, error)
             raise
-        except PaymentProviderUnavailable as error:
-            _give_back(purchase, error)
-            raise
         return _record_session(purchase, session)
+    # Somebody else resolved the hold between our two attempts.
+    if purchase.status == Status.RELEASED:
+        raise PaymentProviderUnavailable(TOO_LATE)
+    return purchase
+
+
+def _is_anothers(purchase: Purchase, started: float) -> bool:
+    """Whether what Stripe is still running is another request with the same ``Idempotency-Key``.
+
+    Sooner than our own time-out it can be nothing else; later it may be our own first try.
+    """
+    waited = time.monotonic() - started
+    return purchase.idempotency_key is not None and waited < settings.STRIPE_READ_TIMEOUT
 
 
 def create_session(purchase: Purchase) -> CheckoutSession:
@@ -250,36 +277,35 @@ def create_session(purchase: Purchase) -> CheckoutSession:
     Also called by whoever ends a hold whose session isn't known.
     """
     return stripe_gateway.create_session(
-        purchase.checkout_request or {},
+        cast("dict[str, Any]", purchase.checkout_request),
         idempotency_key=f"checkout:{purchase.pk}:{purchase.checkout_attempt}",
     )
 
 
-def _can_try_again(error: ProviderRefused | ProviderFailed) -> bool:
+def _can_try_again(error: PaymentProviderUnavailable) -> bool:
     """Whether a second attempt, with a new key, could do better than the first.
 
     Stripe stores a 500 under its key, so only a new key gets past one. A refusal is worth it when
     it is about what may have aged: the Price (deactivated meanwhile) or the session's end.
     """
     if isinstance(error, ProviderRefused):
-        return (
-            "price" in (error.param or "")
-            or error.param == "expires_at"
-            or (error.provider_code == "resource_missing")
-        )
-    return True
+        aged = ("price" in (error.param or ""), error.param == "expires_at")
+        return any(aged) or error.provider_code == "resource_missing"
+    return isinstance(error, ProviderFailed) and not isinstance(error, ProviderTurnedAway)
 
 
-def _next_attempt(purchase: Purchase, error: ProviderRefused | ProviderFailed) -> Purchase:
+def _next_attempt(purchase: Purchase, error: PaymentProviderUnavailable) -> Purchase:
     """Store what the second attempt will ask, and return the purchase as it is then."""
     now = timezone.now()
     with transaction.atomic():
         stored = transitions.lock(purchase.pk)
-        if stored.checkout_attempt != purchase.checkout_attempt or stored.status != Status.RESERVED:
-            return stored  # a second request with the same key was faster
+        if stored.status != Status.RESERVED or stored.checkout_attempt != purchase.checkout_attempt:
+            return stored  # a second request with the same key, or an end of the hold, was faster
+        if stored.is_ending(now):
+            raise PaymentProviderUnavailable(TOO_LATE)
         stored.checkout_attempt += 1
-        stored.checkout_expires_at = now + SESSION_LIFETIME
-        stored.checkout_request = (stored.checkout_request or {}) | {
+        stored.checkout_expires_at = now + session_lifetime()
+        stored.checkout_request = cast("dict[str, Any]", stored.checkout_request) | {
             "line_items": [{"price_data": _inline_price(stored), "quantity": stored.quantity}],
             "expires_at": int(stored.checkout_expires_at.timestamp()),
         }
@@ -299,8 +325,7 @@ def _record_session(purchase: Purchase, session: CheckoutSession) -> Purchase:
     now = timezone.now()
     with transaction.atomic():
         purchase = transitions.lock(purchase.pk)
-        ending = purchase.ending_until is not None and purchase.ending_until > now
-        if purchase.status == Status.RESERVED and not ending:
+        if purchase.status == Status.RESERVED and not purchase.is_ending(now):
             return transitions.apply(
                 purchase,
                 OPEN_CHECKOUT,
@@ -314,11 +339,19 @@ def _record_session(purchase: Purchase, session: CheckoutSession) -> Purchase:
             )
         if purchase.checkout_session_id == session.id and purchase.status != Status.RELEASED:
             return purchase  # a second request with the same key, or the webhook, was faster
-        # The hold ended while Stripe was being asked: nobody is given this session.
+        # Nobody is given this session: the hold has ended, is ending, or lives in another one.
         purchase.stray_session_check_due = True
-        purchase.save(update_fields=["stray_session_check_due"])
+        if purchase.status == Status.RESERVED:
+            purchase.checkout_failed_at = now
+        elif purchase.status == Status.RELEASED:
+            purchase.idempotency_key = None
+        purchase.save(
+            update_fields=["stray_session_check_due", "checkout_failed_at", "idempotency_key"]
+        )
     wake("purchases.end_overdue_holds")
-    raise PaymentProviderUnavailable("This took too long and the hold has ended: try again.")
+    if purchase.status in (Status.RESERVED, Status.RELEASED):
+        raise PaymentProviderUnavailable(TOO_LATE)
+    return purchase
 
 
 def _note_failure(purchase: Purchase, error: Exception) -> None:
@@ -340,17 +373,12 @@ def _give_back(purchase: Purchase, error: PaymentProviderUnavailable) -> None:
     log_failure("open_checkout", purchase, error, outcome="given back")
     with transaction.atomic():
         purchase = transitions.lock(purchase.pk)
-        if purchase.status != Status.RESERVED:
-            return
-        transitions.apply(
-            purchase,
-            RELEASE,
-            now=timezone.now(),
-            source="api",
-            reason=type(error).__name__,
-            release_reason=ReleaseReason.PROVIDER_ERROR,
-            idempotency_key=None,
-            checkout_failed_at=None,
-            stray_session_check_due=purchase.stray_session_check_due
-            or isinstance(error, ProviderFailed),
-        )
+        if purchase.status == Status.RESERVED:
+            transitions.release(
+                purchase,
+                reason=ReleaseReason.PROVIDER_ERROR,
+                now=timezone.now(),
+                source="api",
+                note=type(error).__name__,
+                stray_session_check_due=isinstance(error, ProviderFailed),
+            )

@@ -86,15 +86,31 @@ class ProviderRefused(PaymentProviderUnavailable):
 
 
 class ProviderFailed(PaymentProviderUnavailable):
-    """Stripe answered 5xx, or refused us (429, a bad key): most likely nothing was done."""
+    """Stripe answered 5xx: most likely nothing was done, and this key will get nothing else."""
+
+
+class ProviderTurnedAway(ProviderFailed):
+    """Stripe didn't look at the request: too many (429), or not with this key (401, 403)."""
 
 
 class ProviderUnreachable(PaymentProviderUnavailable):
-    """No answer, or "still running": what was asked may have been done or may yet be."""
+    """No answer: what was asked may have been done or may yet be."""
+
+
+class ProviderStillRunning(ProviderUnreachable):
+    """Stripe is at work on an earlier request with the same idempotency key (409)."""
 
 
 class ProviderNotConfigured(PaymentProviderUnavailable):
     """``STRIPE_SECRET_KEY`` is missing. Said to staff by the log, to buyers as unavailable."""
+
+
+class QuantityTooExpensive(DomainError):
+    """More than Stripe charges at once, whatever its currency."""
+
+    code = "max_value"
+    attr = "quantity"
+    message = "This many cost more than can be charged at once: choose a smaller quantity."
 
 
 class PaymentMismatch(DomainError):

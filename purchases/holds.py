@@ -16,16 +16,19 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from offers.errors import DomainError
 from purchases import checkout, payments, stripe_gateway, transitions
 from purchases.activity import log_failure
 from purchases.errors import (
     HoldAlreadyResolved,
     HoldIsEnding,
     NotCancellable,
+    PaymentMismatch,
     PaymentProviderUnavailable,
     ProviderFailed,
     ProviderRefused,
+    ProviderStillRunning,
+    ProviderTurnedAway,
+    ProviderUnreachable,
     PurchaseNotFound,
 )
 from purchases.models import Purchase
@@ -57,6 +60,8 @@ def cancel(*, purchase_id: uuid.UUID, user: User, now: datetime) -> Purchase:
         )
     except (HoldAlreadyResolved, HoldIsEnding) as error:
         raise NotCancellable from error
+    except PaymentMismatch as error:
+        raise NotCancellable("This purchase needs a look by the organizer: ask them.") from error
     if purchase.status != Status.RELEASED:
         raise NotCancellable("This purchase was paid in the meantime.")
     return purchase
@@ -69,30 +74,39 @@ def end(
     now: datetime,
     source: str,
     actor: User | None = None,
+    ask_stripe: bool = True,
 ) -> Purchase:
     """End one open hold and return what became of it: released, or paid after all.
 
-    Called outside any transaction by cancel, the sweep and the command. Raises
-    ``HoldAlreadyResolved``, ``HoldIsEnding`` (somebody else is at it), or
+    Called outside any transaction by cancel, the sweep and the command. ``ask_stripe`` is false
+    when Stripe can't tell; only a hold whose session is dead by its own clock can be ended then.
+    Raises
+    ``HoldAlreadyResolved``, ``HoldIsEnding`` (somebody else is at it), ``PaymentMismatch``, or
     ``PaymentProviderUnavailable``, after which the hold is as it was.
     """
+    if not ask_stripe and not _is_dead(purchase, now):
+        raise ProviderUnreachable
     purchase = _claim(purchase)
     try:
-        session = _make_unpayable(purchase)
+        session = _make_unpayable(purchase) if ask_stripe else None
     except PaymentProviderUnavailable:
-        if not _is_dead(purchase, now):
-            Purchase.objects.filter(pk=purchase.pk).update(ending_until=None)
-            raise
-        # Nobody can pay it any more. Whether somebody had is asked when Stripe is back.
-        Purchase.objects.filter(pk=purchase.pk).update(stray_session_check_due=True)
-        session = None
+        Purchase.objects.filter(pk=purchase.pk).update(ending_until=None)
+        raise
     if session is not None and session.status == "complete":
         payments.record_session(session, now=now, source=source)
-        Purchase.objects.filter(pk=purchase.pk).update(ending_until=None)
         return Purchase.objects.get(pk=purchase.pk)
     with transaction.atomic():
-        return _release(
-            transitions.lock(purchase.pk), reason=reason, now=now, source=source, actor=actor
+        purchase = transitions.lock(purchase.pk)
+        if not purchase.is_open_hold:
+            return purchase  # a webhook was faster: paid, or about to be settled
+        return transitions.release(
+            purchase,
+            reason=reason,
+            now=now,
+            source=source,
+            actor=actor,
+            # Whether somebody had paid a session that is dead is asked when Stripe is back.
+            stray_session_check_due=not ask_stripe,
         )
 
 
@@ -133,50 +147,28 @@ def _find_session(purchase: Purchase) -> CheckoutSession | None:
         return checkout.create_session(purchase)
     except ProviderRefused:
         return None
+    except ProviderTurnedAway:
+        raise  # Stripe didn't look, so this says nothing about the session
     except ProviderFailed:
         # A stored 500 is all that this key will ever get; the session may exist nevertheless.
-        return next(
-            (s for s in _sessions_at_stripe(purchase) if s.status in ("open", "complete")), None
-        )
+        found = _sessions_at_stripe([purchase])[purchase.pk]
+        return next((s for s in found if s.status in ("open", "complete")), None)
 
 
-def _sessions_at_stripe(purchase: Purchase) -> Iterator[CheckoutSession]:
-    end_of_attempts = purchase.checkout_expires_at or purchase.reserved_until
-    return stripe_gateway.sessions_of(
-        str(purchase.pk),
-        since=purchase.created_at - CLOCK_MARGIN,
-        until=end_of_attempts + CLOCK_MARGIN,
+def _sessions_at_stripe(purchases: list[Purchase]) -> dict[uuid.UUID, list[CheckoutSession]]:
+    """What Stripe has of these purchases, found by walking over all sessions of their time."""
+    found = stripe_gateway.sessions_of(
+        {str(purchase.pk) for purchase in purchases},
+        since=min(p.created_at for p in purchases) - CLOCK_MARGIN,
+        until=max(p.checkout_expires_at or p.reserved_until for p in purchases) + CLOCK_MARGIN,
     )
+    return {uuid.UUID(reference): sessions for reference, sessions in found.items()}
 
 
 def _is_dead(purchase: Purchase, now: datetime) -> bool:
     return (
         purchase.checkout_expires_at is not None
         and purchase.checkout_expires_at + CLOCK_MARGIN <= now
-    )
-
-
-def _release(
-    purchase: Purchase,
-    *,
-    reason: ReleaseReason,
-    now: datetime,
-    source: str,
-    actor: User | None,
-) -> Purchase:
-    if purchase.status == Status.RELEASED:
-        return purchase  # the webhook about the session that we just expired was faster
-    changes: dict[str, Any] = {
-        "release_reason": reason,
-        "ending_until": None,
-        "checkout_failed_at": None,
-        "checkout_request": None,
-    }
-    if purchase.checkout_failed_at is not None:
-        # The buyer was told 503, "nothing was created": the same key may buy again.
-        changes |= {"release_reason": ReleaseReason.PROVIDER_ERROR, "idempotency_key": None}
-    return transitions.apply(
-        purchase, RELEASE, now=now, source=source, actor=actor, reason=str(reason), **changes
     )
 
 
@@ -188,13 +180,13 @@ class Ended:
     """What became of one hold that a sweep looked at. ``error`` is set if it is still held."""
 
     purchase: Purchase
-    error: DomainError | None = None
+    error: Exception | None = None
 
 
 def overdue(*, now: datetime) -> QuerySet[Purchase]:
     """Open holds whose time is up, and those whose buyer was told that Stripe failed."""
-    return Purchase.objects.filter(
-        Q(reserved_until__lte=now) | Q(checkout_failed_at__isnull=False), status__in=OPEN_HOLDS
+    return open_holds().filter(
+        Q(reserved_until__lte=now) | Q(checkout_failed_at__isnull=False), problem=""
     )
 
 
@@ -213,26 +205,39 @@ def end_all(
 ) -> Iterator[Ended]:
     """End each of ``holds``, oldest first, yielding what became of it; a task and a command.
 
-    One that fails doesn't stop the rest; once Stripe is out of reach, only holds whose session is
-    dead are still ended, instead of waiting for a time-out on each.
+    One that fails, for whatever reason, doesn't stop the rest. Once Stripe is out of reach it isn't
+    asked again: only holds whose session is dead are still ended.
     """
-    stripe_away: PaymentProviderUnavailable | None = None
+    stripe_away: Exception | None = None
     for purchase in list(holds.order_by("reserved_until")):
         if stripe_away is not None and not _is_dead(purchase, now):
             yield Ended(purchase, stripe_away)
             continue
+        how: Any = {"reason": reason, "now": now, "source": source, "actor": actor}
         try:
-            yield Ended(end(purchase, reason=reason, now=now, source=source, actor=actor))
-        except PaymentProviderUnavailable as error:
-            stripe_away = error
-            log_failure("release", purchase, error)
-            yield Ended(purchase, error)
+            try:
+                ended = end(purchase, **how, ask_stripe=stripe_away is None)
+            except PaymentProviderUnavailable as error:
+                stripe_away = error if is_stripe_away(error) else stripe_away
+                log_failure("release", purchase, error)
+                if not _is_dead(purchase, now):
+                    raise
+                ended = end(purchase, **how, ask_stripe=False)
+            yield Ended(ended)
         except HoldAlreadyResolved:
             yield Ended(Purchase.objects.get(pk=purchase.pk))
-        except DomainError as error:
-            if not isinstance(error, HoldIsEnding):
-                log_failure("release", purchase, error)
+        except (HoldIsEnding, PaymentProviderUnavailable) as error:
             yield Ended(purchase, error)
+        except Exception as error:  # noqa: BLE001 - logged; the other holds must not wait for it
+            log_failure("release", purchase, error)
+            yield Ended(purchase, error)
+
+
+def is_stripe_away(error: Exception) -> bool:
+    """Whether the error is about Stripe as a whole, and not about what it was asked."""
+    return isinstance(error, PaymentProviderUnavailable) and not isinstance(
+        error, ProviderRefused | ProviderStillRunning
+    )
 
 
 def settle_stray_sessions(*, now: datetime, limit: int = 100) -> int:
@@ -242,14 +247,30 @@ def settle_stray_sessions(*, now: datetime, limit: int = 100) -> int:
     by the sweep; returns how many purchases were settled, raises what the gateway raises.
     """
     due = Purchase.objects.filter(stray_session_check_due=True).exclude(status__in=OPEN_HOLDS)
+    batch = list(due.order_by("created_at")[:limit])
+    if not batch:
+        return 0
+    sessions = _sessions_at_stripe(batch)
     settled = 0
-    for purchase in list(due.order_by("created_at")[:limit]):
-        for session in _sessions_at_stripe(purchase):
-            if session.id == purchase.checkout_session_id and purchase.status != Status.RELEASED:
+    for purchase in batch:
+        try:
+            for session in sessions[purchase.pk]:
+                _close_stray(purchase, session, now=now)
+        except Exception as error:
+            if is_stripe_away(error):
+                raise
+            # A payment that doesn't fit is on the purchase by now, for staff; others go on.
+            log_failure("settle_stray_session", purchase, error)
+            if not isinstance(error, PaymentMismatch):
                 continue
-            closed = stripe_gateway.expire_session(session.id) if session.is_open else session
-            if closed.status == "complete":
-                payments.record_session(closed, now=now, source="sweep")
         Purchase.objects.filter(pk=purchase.pk).update(stray_session_check_due=False)
         settled += 1
     return settled
+
+
+def _close_stray(purchase: Purchase, session: CheckoutSession, *, now: datetime) -> None:
+    if session.id == purchase.checkout_session_id and purchase.status != Status.RELEASED:
+        return
+    closed = stripe_gateway.expire_session(session.id) if session.is_open else session
+    if closed.status == "complete":
+        payments.record_session(closed, now=now, source="sweep")

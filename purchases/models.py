@@ -1,6 +1,7 @@
 """A purchase is a hold that becomes a sale."""
 
 import uuid
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -77,6 +78,14 @@ class Purchase(models.Model):
     )
     payment_intent_id = models.CharField(max_length=255, blank=True, editable=False)
     refund_id = models.CharField(max_length=255, blank=True, editable=False)
+    refund_attempt = models.PositiveSmallIntegerField(
+        default=1, editable=False, help_text="Part of the idempotency key of a refund at Stripe."
+    )
+    problem = models.TextField(
+        blank=True,
+        editable=False,
+        help_text="What a person has to look at before anything moves; sweeps leave it alone.",
+    )
 
     class Meta:
         constraints: ClassVar = [
@@ -128,6 +137,10 @@ class Purchase(models.Model):
     @property
     def is_open_hold(self) -> bool:
         return self.status in OPEN_HOLDS
+
+    def is_ending(self, now: datetime) -> bool:
+        """Whether somebody is ending this hold just now, so that nobody else may take it up."""
+        return self.ending_until is not None and self.ending_until > now
 
     @property
     def total_minor(self) -> int:

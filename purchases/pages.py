@@ -11,6 +11,9 @@ from typing import Any
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import ValidationError as FormError
+from django.db import OperationalError
+from django.forms import UUIDField
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -19,7 +22,7 @@ from django.views.decorators.http import require_POST, require_safe
 from rest_framework import serializers
 
 from offers import catalog, targeting
-from offers.errors import DomainError, EventNotFound
+from offers.errors import Busy, DomainError, EventNotFound, database_is_busy
 from offers.throttling import PurchasesPerAddress, PurchasesPerUser
 from purchases import checkout, holds
 from purchases.models import Purchase
@@ -43,6 +46,12 @@ def telling_why_not(back_to: Callable[..., HttpResponse]) -> Callable[[View], Vi
                 return view(request, *args, **kwargs)
             except DomainError as refusal:
                 messages.error(request, str(refusal))
+            except OperationalError as error:
+                if not database_is_busy(error):
+                    raise
+                messages.error(request, Busy.message)
+            except FormError:
+                messages.error(request, "This form is damaged: load the page again.")
             except serializers.ValidationError as refusal:
                 fields: Any = refusal.detail
                 for reasons in fields.values():
@@ -98,14 +107,14 @@ def _buy(request: HttpRequest, slug: str) -> HttpResponse:
             return redirect("offers-page", slug=slug)
     wanted = PurchaseRequestSerializer(data=request.POST)
     wanted.is_valid(raise_exception=True)
-    key = request.POST.get("key", "")
+    key = UUIDField(required=False).clean(request.POST.get("key"))
     offer_id, quantity = wanted.validated_data["offer"], wanted.validated_data["quantity"]
     started = checkout.start(
         user=buyer(request),
         offer_id=offer_id,
         quantity=quantity,
         # One key is on the whole page; what was chosen on it makes it the purchase's own.
-        idempotency_key=f"{key[:64]}:{offer_id}:{quantity}" if key else None,
+        idempotency_key=f"{key}:{offer_id}:{quantity}" if key else None,
         site_url=site_url(request),
         now=timezone.now(),
     )
@@ -119,10 +128,11 @@ def _buy(request: HttpRequest, slug: str) -> HttpResponse:
 @require_safe
 def success_page(request: HttpRequest, slug: str) -> HttpResponse:
     """Where Stripe sends the buyer after paying; the webhook may come a moment later."""
+    session_id = request.GET.get("session_id", "")
     purchase = Purchase.objects.filter(
         user=buyer(request),
         event__slug=slug,
-        checkout_session_id=request.GET.get("session_id", ""),
+        checkout_session_id=session_id if session_id.isprintable() else "",
     ).first()
     if purchase is None:
         raise Http404

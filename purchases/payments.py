@@ -8,13 +8,14 @@ import uuid
 from datetime import datetime
 from typing import Any
 
+import structlog
 from django.db import transaction
 
 from offers.errors import InsufficientInventory, SoldOut
 from offers.wake import wake
 from purchases import stripe_gateway, transitions
 from purchases.activity import log_failure
-from purchases.errors import PaymentMismatch, PaymentProviderUnavailable
+from purchases.errors import PaymentMismatch, PaymentProviderUnavailable, ProviderRefused
 from purchases.models import Purchase
 from purchases.states import (
     AWAIT_SETTLEMENT,
@@ -22,11 +23,12 @@ from purchases.states import (
     PAY,
     PAY_LATE,
     REFUND,
-    RELEASE,
     ReleaseReason,
     Status,
 )
 from purchases.stripe_gateway import CheckoutSession
+
+logger = structlog.get_logger(__name__)
 
 HELD = (Status.RESERVED, Status.AWAITING_PAYMENT, Status.PAYMENT_PROCESSING)
 
@@ -48,23 +50,24 @@ def record_session(session: CheckoutSession, *, now: datetime, source: str) -> P
 
     Paid: the purchase is paid, late or not. Complete but unpaid: a delayed method, the stock stays
     held. Expired: the hold is over. Raises ``PaymentMismatch`` for a payment of another amount or
-    for a second payment of the same purchase; nothing moves then.
+    for a second payment of the same purchase: nothing moves then, but staff find it noted.
     """
     found = purchase_of(session)
     if found is None:
         return None
-    with transaction.atomic():
-        purchase = transitions.lock(found.pk)
-        if session.is_paid:
-            _record_payment(purchase, session, now=now, source=source)
-        elif session.status == "complete":
-            if purchase.status in AWAIT_SETTLEMENT.sources:
-                _refuse_other_session(purchase, session)
-                transitions.apply(
-                    purchase, AWAIT_SETTLEMENT, now=now, source=source, **_facts(session)
-                )
-        elif session.status == "expired":
-            _record_end(purchase, session, ReleaseReason.EXPIRED, now=now, source=source)
+    try:
+        with transaction.atomic():
+            purchase = transitions.lock(found.pk)
+            if session.is_paid:
+                _record_payment(purchase, session, now=now, source=source)
+            elif session.status == "complete":
+                _record_processing(purchase, session, now=now, source=source)
+            elif session.status == "expired":
+                _record_end(purchase, session, ReleaseReason.EXPIRED, now=now, source=source)
+    except PaymentMismatch as error:
+        # After the rollback: that somebody must look is the one thing that is to be kept.
+        Purchase.objects.filter(pk=found.pk).update(problem=str(error), ending_until=None)
+        raise
     return purchase
 
 
@@ -77,6 +80,14 @@ def record_failure(session: CheckoutSession, *, now: datetime, source: str) -> P
         purchase = transitions.lock(found.pk)
         _record_end(purchase, session, ReleaseReason.PAYMENT_FAILED, now=now, source=source)
     return purchase
+
+
+def _record_processing(
+    purchase: Purchase, session: CheckoutSession, *, now: datetime, source: str
+) -> None:
+    if purchase.status in AWAIT_SETTLEMENT.sources:
+        _refuse_other_session(purchase, session)
+        transitions.apply(purchase, AWAIT_SETTLEMENT, now=now, source=source, **_facts(session))
 
 
 def _record_payment(
@@ -120,21 +131,13 @@ def _record_end(
     """Release the hold unless it is over already, or lives on in another session."""
     if purchase.status not in HELD:
         return
+    if purchase.is_ending(now):
+        return  # whoever expired the session at Stripe knows why, and writes it down in a moment
     if purchase.checkout_session_id not in (None, session.id):
         return
     if purchase.checkout_session_id is None and purchase.checkout_attempt > 1:
         return  # an earlier attempt's session ended; the attempt that counts may be under way
-    transitions.apply(
-        purchase,
-        RELEASE,
-        now=now,
-        source=source,
-        reason=str(reason),
-        release_reason=reason,
-        ending_until=None,
-        checkout_failed_at=None,
-        checkout_request=None,
-    )
+    transitions.release(purchase, reason=reason, now=now, source=source)
 
 
 def _refuse_other_session(purchase: Purchase, session: CheckoutSession) -> None:
@@ -152,35 +155,43 @@ def _facts(session: CheckoutSession) -> dict[str, Any]:
         "ending_until": None,
         "checkout_failed_at": None,
         "checkout_request": None,
+        "problem": "",
     }
 
 
 # -- Refunds of late payments ---------------------------------------------------------------------
 
+# A refund that Stripe could not send so often needs a person.
+REFUND_ATTEMPTS = 3
 
-def send_due_refunds(*, now: datetime) -> int:
+
+def send_due_refunds(*, now: datetime, limit: int = 100) -> int:
     """Send back what was paid for units that were gone; returns how many Stripe has confirmed.
 
     Called by the sweep. The idempotency key makes a repetition the same refund; after the 24 h that
     Stripe keeps keys, the stored refund id does.
     """
     confirmed = 0
-    for purchase in list(Purchase.objects.filter(status=Status.REFUND_DUE)):
+    due = Purchase.objects.filter(status=Status.REFUND_DUE, problem="").order_by("paid_at")
+    for purchase in list(due[:limit]):
         try:
-            if purchase.refund_id:
-                refund = stripe_gateway.retrieve_refund(purchase.refund_id)
-            else:
-                refund = stripe_gateway.create_refund(
-                    payment_intent_id=purchase.payment_intent_id,
-                    amount=purchase.total_minor,
-                    purchase_id=str(purchase.pk),
-                    idempotency_key=f"refund:{purchase.pk}:1",
-                )
+            confirmed += _record_refund(purchase.pk, _refund(purchase), now=now)
         except PaymentProviderUnavailable as error:
             log_failure("refund", purchase, error)
-            continue
-        confirmed += _record_refund(purchase.pk, refund, now=now)
+            if not isinstance(error, ProviderRefused):
+                break  # the others would only wait for the same time-out
     return confirmed
+
+
+def _refund(purchase: Purchase) -> stripe_gateway.Refund:
+    if purchase.refund_id:
+        return stripe_gateway.retrieve_refund(purchase.refund_id)
+    return stripe_gateway.create_refund(
+        payment_intent_id=purchase.payment_intent_id,
+        amount=purchase.total_minor,
+        purchase_id=str(purchase.pk),
+        idempotency_key=f"refund:{purchase.pk}:{purchase.refund_attempt}",
+    )
 
 
 def _record_refund(purchase_id: uuid.UUID, refund: stripe_gateway.Refund, *, now: datetime) -> bool:
@@ -188,17 +199,35 @@ def _record_refund(purchase_id: uuid.UUID, refund: stripe_gateway.Refund, *, now
         purchase = transitions.lock(purchase_id)
         if purchase.status != Status.REFUND_DUE:
             return False
-        if refund.status != "succeeded":
+        if refund.status == "succeeded":
+            transitions.apply(
+                purchase,
+                REFUND,
+                now=now,
+                source="sweep",
+                refund_id=refund.id,
+                refunded_at=now,
+                refunded_amount=purchase.total_price,
+            )
+            return True
+        if refund.status in ("failed", "canceled"):
+            _note_failed_refund(purchase, refund)
+        else:
             purchase.refund_id = refund.id
-            purchase.save(update_fields=["refund_id"])
-            return False
-        transitions.apply(
-            purchase,
-            REFUND,
-            now=now,
-            source="sweep",
-            refund_id=refund.id,
-            refunded_at=now,
-            refunded_amount=purchase.total_price,
-        )
-    return True
+        purchase.save(update_fields=["refund_id", "refund_attempt", "problem"])
+    return False
+
+
+def _note_failed_refund(purchase: Purchase, refund: stripe_gateway.Refund) -> None:
+    purchase.refund_id = ""
+    if purchase.refund_attempt >= REFUND_ATTEMPTS:
+        purchase.problem = f"Refund {refund.id} {refund.status}, as did those before it."
+    else:
+        purchase.refund_attempt += 1
+    logger.error(
+        "refund failed",
+        purchase_id=str(purchase.pk),
+        refund_id=refund.id,
+        status=refund.status,
+        attempt=purchase.refund_attempt,
+    )

@@ -1,5 +1,6 @@
 """The JSON of purchases."""
 
+import uuid
 from typing import Any
 
 from django.conf import settings
@@ -10,10 +11,19 @@ from purchases.models import Purchase
 from purchases.states import Status
 
 
+class UUIDText(serializers.UUIDField):
+    """A UUID as text; DRF's own field takes any number for one."""
+
+    def to_internal_value(self, data: Any) -> uuid.UUID:
+        if not isinstance(data, str):
+            self.fail("invalid", value=data)
+        return super().to_internal_value(data)
+
+
 class PurchaseRequestSerializer(serializers.Serializer):
     """What an attendee asks for."""
 
-    offer = serializers.UUIDField()
+    offer = UUIDText()
     quantity = serializers.IntegerField(min_value=1, default=1)
 
     def validate_quantity(self, quantity: int) -> int:

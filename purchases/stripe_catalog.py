@@ -8,23 +8,28 @@ Price only when it charges exactly what the offer costs. ``Offer.catalog_version
 import uuid
 from datetime import datetime, timedelta
 
+import structlog
 from django.db.models import F, Q
 from django.utils import timezone
 
 from offers import money
 from offers.models import Offer
+from offers.wake import wake
 from purchases import stripe_gateway
 from purchases.errors import PaymentProviderUnavailable, ProviderRefused
 
-CLAIM = timedelta(seconds=60)
+logger = structlog.get_logger(__name__)
+
+# Longer than one offer's conversation with Stripe can take: a claim lapses only after a crash.
+CLAIM = timedelta(seconds=120)
 PUT_OFF = timedelta(seconds=25)  # shorter than the sweep's interval, so that its next run tries
 
 
 def sync_offer(offer_id: uuid.UUID | str, *, now: datetime) -> bool:
     """Tell Stripe of one offer's latest save; called by the task that the save wakes.
 
-    Returns whether Stripe knows the latest state now. Raises nothing about Stripe: what could not
-    be told is told by the sweep.
+    Returns whether Stripe was told. What could not be told is told by the sweep; raises what the
+    gateway raises. One at a time tells Stripe of an offer: a claim is kept while it is saved again.
     """
     claimed = (
         Offer.objects.filter(
@@ -38,13 +43,15 @@ def sync_offer(offer_id: uuid.UUID | str, *, now: datetime) -> bool:
     offer = Offer.objects.get(pk=offer_id)
     try:
         _tell_stripe(offer)
-    except PaymentProviderUnavailable:
+    except Exception:
         Offer.objects.filter(pk=offer.pk).update(catalog_sync_after=timezone.now() + PUT_OFF)
-        return False
+        raise
     # A save that came meanwhile has a newer version, so the offer stays due, and without a claim.
     Offer.objects.filter(pk=offer.pk).update(
         catalog_synced_version=offer.catalog_version, catalog_sync_after=None
     )
+    if Offer.objects.filter(pk=offer.pk).exclude(catalog_version=offer.catalog_version).exists():
+        wake("purchases.sync_offer", str(offer.pk))
     return True
 
 
@@ -55,7 +62,13 @@ def sync_due_offers(*, now: datetime, limit: int = 200) -> int:
     ).exclude(catalog_synced_version=F("catalog_version"))
     done = 0
     for offer_id in list(due.order_by("updated_at").values_list("pk", flat=True)[:limit]):
-        done += sync_offer(offer_id, now=now)
+        try:
+            done += sync_offer(offer_id, now=now)
+        except PaymentProviderUnavailable as error:
+            if not isinstance(error, ProviderRefused):
+                break  # the others would only wait for the same time-out
+        except Exception:
+            logger.exception("offer not told to Stripe", offer_id=str(offer_id))
     return done
 
 
@@ -84,7 +97,7 @@ def _tell_stripe(offer: Offer) -> None:
     )
     # Else a save came meanwhile, and whoever tells Stripe of that one decides which Price stays.
     if recorded:
-        stripe_gateway.deactivate_other_prices(product_id, keep=price_id)
+        stripe_gateway.keep_only_price(product_id, price_id)
 
 
 def _tell_product(offer: Offer) -> str:

@@ -2,13 +2,13 @@
 
 Each call first gives the database connection back, because Stripe takes as long as it takes, and
 refuses to run inside a transaction, because a row would be locked as long. What goes wrong is
-raised as one of four errors that tell what may have happened at Stripe: ``ProviderRefused``
-(nothing), ``ProviderFailed`` (most likely nothing), ``ProviderUnreachable`` (anything),
-``ProviderNotConfigured``. Amounts are in minor units here, times are aware datetimes.
+raised as an error that tells what may have happened at Stripe: ``ProviderRefused`` (nothing),
+``ProviderFailed`` (most likely nothing), ``ProviderUnreachable`` (anything), and their subclasses
+in ``purchases.errors``. Amounts are in minor units here, times are aware datetimes.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,9 +21,12 @@ from django.db import connection
 
 from purchases.errors import (
     InvalidWebhook,
+    PaymentProviderUnavailable,
     ProviderFailed,
     ProviderNotConfigured,
     ProviderRefused,
+    ProviderStillRunning,
+    ProviderTurnedAway,
     ProviderUnreachable,
 )
 
@@ -93,30 +96,45 @@ def _ask(what: str, call: Callable[[stripe.StripeClient], Answer]) -> Answer:
         raise ProviderNotConfigured
     connection.close()
     try:
-        return call(_client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE))
-    except stripe.APIConnectionError as error:
-        _log(what, error)
-        raise ProviderUnreachable from error
-    except (
-        stripe.AuthenticationError,
-        stripe.PermissionError,
-        stripe.RateLimitError,
-        stripe.IdempotencyError,
-    ) as error:
-        _log(what, error)
-        raise ProviderFailed from error
+        answer = call(_client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE))
     except stripe.StripeError as error:
         _log(what, error)
-        if error.http_status == 409:
-            # Another request with the same idempotency key is running at Stripe right now.
-            raise ProviderUnreachable from error
-        if error.http_status is not None and 400 <= error.http_status < 500:
-            raise ProviderRefused(
-                error.user_message or str(error),
-                param=getattr(error, "param", None),
-                code=error.code,
-            ) from error
-        raise ProviderFailed from error
+        failure = _translated(error)
+        _note(away=not isinstance(failure, ProviderRefused | ProviderStillRunning))
+        raise failure from error
+    _note(away=False)
+    return answer
+
+
+def _translated(error: stripe.StripeError) -> PaymentProviderUnavailable:
+    status = error.http_status
+    if isinstance(error, stripe.APIConnectionError) or status is None:
+        return ProviderUnreachable()
+    if status == 409:
+        return ProviderStillRunning()
+    if status in (401, 403, 429):
+        return ProviderTurnedAway()
+    # A key that was used for another request tells nothing about what that one did.
+    if status >= 500 or isinstance(error, stripe.IdempotencyError):
+        return ProviderFailed()
+    return ProviderRefused(
+        error.user_message or str(error), param=getattr(error, "param", None), code=error.code
+    )
+
+
+class _Seen:
+    """What this process has seen of Stripe last; for ``/readyz`` only, so it may be stale."""
+
+    away = False
+
+
+def _note(*, away: bool) -> None:
+    _Seen.away = away
+
+
+def is_available() -> bool:
+    """Whether Stripe is configured and answered the last call of this process. Asks nobody."""
+    return bool(settings.STRIPE_SECRET_KEY) and not _Seen.away
 
 
 def _log(what: str, error: stripe.StripeError) -> None:
@@ -165,28 +183,33 @@ def expire_session(session_id: str) -> CheckoutSession:
     try:
         session = _ask("expire session", lambda c: c.v1.checkout.sessions.expire(session_id))
     except ProviderRefused:
-        return retrieve_session(session_id)
+        current = retrieve_session(session_id)
+        if current.is_open:
+            # Refused for another reason: it can still be paid, whoever asked must not go on.
+            raise
+        return current
     return CheckoutSession.parse(session.to_dict())
 
 
-def sessions_of(reference: str, *, since: datetime, until: datetime) -> Iterator[CheckoutSession]:
-    """The sessions with this ``client_reference_id`` that Stripe opened in that time.
+def sessions_of(
+    references: set[str], *, since: datetime, until: datetime
+) -> dict[str, list[CheckoutSession]]:
+    """The sessions Stripe opened in that time, by those of their ``client_reference_id``.
 
     Stripe can't search by reference, so it is a walk over all sessions of that time: for the rare
     case in which an answer was lost, with times no more than minutes apart.
     """
     created: Any = {"gte": int(since.timestamp()), "lte": int(until.timestamp())}
-    found = _ask(
-        "list sessions",
-        lambda client: [
-            session.to_dict()
-            for session in client.v1.checkout.sessions.list(
-                {"created": created, "limit": 100}
-            ).auto_paging_iter()
-            if session.client_reference_id == reference
-        ],
-    )
-    return map(CheckoutSession.parse, found)
+    found: dict[str, list[CheckoutSession]] = {reference: [] for reference in references}
+
+    def walk(client: stripe.StripeClient) -> None:
+        listed = client.v1.checkout.sessions.list({"created": created, "limit": 100})
+        for session in listed.auto_paging_iter():
+            if session.client_reference_id in found:
+                found[session.client_reference_id].append(CheckoutSession.parse(session.to_dict()))
+
+    _ask("list sessions", walk)
+    return found
 
 
 # -- Products and prices --------------------------------------------------------------------------
@@ -216,16 +239,18 @@ def create_price(fields: dict[str, Any], *, idempotency_key: str) -> str:
     )
 
 
-def deactivate_other_prices(product_id: str, *, keep: str | None) -> None:
+def keep_only_price(product_id: str, keep: str | None) -> None:
     """Leave ``keep`` as the product's only Price that can be used."""
 
-    def deactivate(client: stripe.StripeClient) -> None:
-        active = client.v1.prices.list({"product": product_id, "active": True, "limit": 100})
-        for price in list(active.auto_paging_iter()):
-            if price.id != keep:
-                client.v1.prices.update(price.id, {"active": False})
+    def switch(client: stripe.StripeClient) -> None:
+        listed = client.v1.prices.list({"product": product_id, "active": True, "limit": 100})
+        active = {price.id for price in listed.auto_paging_iter()}
+        if keep is not None and keep not in active:
+            client.v1.prices.update(keep, {"active": True})
+        for price_id in active - {keep}:
+            client.v1.prices.update(price_id, {"active": False})
 
-    _ask("deactivate prices", deactivate)
+    _ask("switch prices", switch)
 
 
 # -- Refunds --------------------------------------------------------------------------------------

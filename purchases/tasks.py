@@ -38,7 +38,11 @@ def end_overdue_holds() -> int:
 
 @shared_task(name="purchases.sync_offer")
 def sync_offer(offer_id: str) -> bool:
-    return stripe_catalog.sync_offer(offer_id, now=timezone.now())
+    """Tell Stripe of one offer; while Stripe is away, that is left to the sweep."""
+    try:
+        return stripe_catalog.sync_offer(offer_id, now=timezone.now())
+    except PaymentProviderUnavailable:
+        return False
 
 
 @shared_task(name="purchases.sync_offers")

@@ -16,7 +16,7 @@ from offers import inventory
 from purchases.activity import log_activity
 from purchases.errors import HoldAlreadyResolved, PurchaseNotFound
 from purchases.models import Purchase, PurchaseTransition
-from purchases.states import OCCUPIES, Status, Stock, Transition
+from purchases.states import OCCUPIES, RELEASE, ReleaseReason, Status, Stock, Transition
 
 
 def lock(purchase_id: uuid.UUID) -> Purchase:
@@ -58,6 +58,41 @@ def apply(
     purchase.save(update_fields=["status", *changes])
     record(purchase, transition.name, before, now=now, source=source, actor=actor, reason=reason)
     return purchase
+
+
+def release(
+    purchase: Purchase,
+    *,
+    reason: ReleaseReason,
+    now: datetime,
+    source: str,
+    actor: User | None = None,
+    note: str = "",
+    stray_session_check_due: bool = False,
+) -> Purchase:
+    """Put a locked hold's units back on sale, whoever found out that nobody can pay it any more.
+
+    A buyer who was told 503 was told that "nothing was created": the reason then is that, and the
+    idempotency key is free to buy again. Raises what ``apply`` raises.
+    """
+    changes: dict[str, Any] = {
+        "release_reason": reason,
+        "ending_until": None,
+        "checkout_failed_at": None,
+        "checkout_request": None,
+        "stray_session_check_due": purchase.stray_session_check_due or stray_session_check_due,
+    }
+    if purchase.checkout_failed_at is not None or reason == ReleaseReason.PROVIDER_ERROR:
+        changes |= {"release_reason": ReleaseReason.PROVIDER_ERROR, "idempotency_key": None}
+    return apply(
+        purchase,
+        RELEASE,
+        now=now,
+        source=source,
+        actor=actor,
+        reason=note or str(reason),
+        **changes,
+    )
 
 
 def record(

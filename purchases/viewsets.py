@@ -98,9 +98,9 @@ def idempotency_key(request: Request) -> str | None:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
-    if not 1 <= len(key) <= 255 or not key.isprintable():
+    if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
         raise serializers.ValidationError(
-            {"Idempotency-Key": "Use 1 to 255 printable characters, for example a UUID."}
+            {"Idempotency-Key": "Use 1 to 255 printable ASCII characters, for example a UUID."}
         )
     return key
 

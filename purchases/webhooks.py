@@ -56,7 +56,7 @@ def receive(payload: bytes, signature: str, *, now: datetime) -> StripeEvent:
 
 
 def process(event: StripeEvent, *, now: datetime) -> StripeEvent:
-    """Apply one stored event and note the outcome on it; raises nothing."""
+    """Apply one stored event and note the outcome on it; what it raises itself is noted too."""
     try:
         state, note = _dispatch(event, now=now)
     except Exception as error:

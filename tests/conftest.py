@@ -17,7 +17,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from offers.breaker import redis_breaker
 from offers.models import Offer
-from purchases import reconciliation, webhooks
+from purchases import reconciliation, stripe_gateway, webhooks
 from tests.sandbox_process import SandboxProcess
 
 WEBHOOK_SECRET = "whsec_tests"
@@ -27,6 +27,7 @@ WEBHOOK_SECRET = "whsec_tests"
 def fresh_caches() -> Iterator[None]:
     """No rate counter, switch or broken breaker is left over from another test."""
     redis_breaker.succeeded()
+    stripe_gateway._note(away=False)
     for name in ("default", "process", "switches"):
         caches[name].clear()
     yield

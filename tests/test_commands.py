@@ -62,19 +62,34 @@ def test_release_inventory_leaves_holds_that_have_time(sandbox: Any, client_of: 
     assert Purchase.objects.get().release_reason == "staff"
 
 
+@pytest.mark.parametrize("option", ["offer", "event", "purchase", "older-than"])
+def test_release_inventory_can_be_narrowed(overdue: Purchase, option: str) -> None:
+    other = PurchaseFactory()
+    mine, others = {
+        "offer": (overdue.offer_id, other.offer_id),
+        "event": (overdue.event.slug, other.event.slug),
+        "purchase": (overdue.pk, other.pk),
+        "older-than": (10, 60),
+    }[option]
+    assert run("release_inventory", f"--{option}", str(others)).startswith("total: 0 holds")
+    assert "1 holds released" in run("release_inventory", f"--{option}", str(mine))
+
+
 @pytest.mark.parametrize(
-    ("option", "other"),
+    "arguments",
     [
-        (lambda p: ("--offer", str(p.offer_id)), lambda p: ("--offer", str(p.pk))),
-        (lambda p: ("--event", p.event.slug), lambda p: ("--event", "elsewhere")),
-        (lambda p: ("--purchase", str(p.pk)), lambda p: ("--purchase", str(p.offer_id))),
-        (lambda p: ("--older-than", "10"), lambda p: ("--older-than", "60")),
+        ("--offer", "00000000-0000-4000-8000-000000000000"),
+        ("--event", "elsewhere"),
+        ("--purchase", "00000000-0000-4000-8000-000000000000"),
+        ("--older-than", "nan"),
+        ("--older-than", "-5"),
+        ("--older-than", "1e400"),
     ],
-    ids=["offer", "event", "purchase", "older than"],
+    ids=" ".join,
 )
-def test_release_inventory_can_be_narrowed(overdue: Purchase, option: Any, other: Any) -> None:
-    assert run("release_inventory", *other(overdue)).startswith("total: 0 holds")
-    assert "1 holds released" in run("release_inventory", *option(overdue))
+def test_release_inventory_refuses_what_makes_no_sense(arguments: tuple[str, str]) -> None:
+    with pytest.raises(CommandError, match="There is no|no number of minutes"):
+        run("release_inventory", *arguments)
 
 
 def test_release_inventory_fails_when_stripe_can_not_be_asked(

@@ -21,7 +21,12 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.django_db
 def test_probes_are_green_when_all_is_well(client: Client) -> None:
     assert client.get("/livez").json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"status": "ok", "postgresql": "ok", "redis": "ok"}
+    assert client.get("/readyz").json() == {
+        "status": "ok",
+        "postgresql": "ok",
+        "redis": "ok",
+        "stripe": "ok",
+    }
 
 
 @pytest.mark.django_db
@@ -98,6 +103,24 @@ def test_addresses_of_the_api_that_lead_nowhere_are_answered_in_json(
 
 
 @pytest.mark.django_db
+def test_request_that_is_too_large_is_refused(client_of: Any) -> None:
+    answer = client_of(UserFactory()).post(
+        "/api/v1/purchases/", "x" * 3_000_000, content_type="application/json"
+    )
+    assert (answer.status_code, code(answer)) == (413, "request_too_large")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("token", ["", "x", "x.y.z"])
+def test_token_of_no_use_is_one_error(client_of: Any, token: str) -> None:
+    client = client_of()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}".strip())
+    answer = client.get("/api/v1/purchases/")
+    assert answer.status_code == 401
+    assert [error["code"] for error in answer.json()["errors"]] == ["not_authenticated"]
+
+
+@pytest.mark.django_db
 def test_metrics_and_docs_are_served(client: Client) -> None:
     client.get("/livez")
     assert b"django_http_requests_total" in client.get("/metrics").content
@@ -140,6 +163,27 @@ def test_production_refuses_to_start_without_a_secret_and_names_it(name: str) ->
 def test_production_settings_pass_djangos_deployment_check() -> None:
     checked = manage("check", "--deploy", "--fail-level", "WARNING")
     assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"PURCHASE_RATE_LIMIT": "abc"},
+        {"RESERVATION_MINUTES": "-1"},
+        {"RESERVATION_MINUTES": "abc"},
+        {"RESERVATION_MINUTES": "1e400"},
+        {"MAX_QUANTITY_PER_PURCHASE": "0"},
+        {"ACCESS_TOKEN_MINUTES": "0"},
+        {"LOG_LEVEL": "loud"},
+        {"LOG_FORMAT": "xml"},
+    ],
+    ids=str,
+)
+def test_setting_that_makes_no_sense_stops_the_start_and_is_named(wrong: dict[str, str]) -> None:
+    refused = manage("check", **wrong)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(next(iter(wrong)))
+    assert refused.stderr.count("\n") == 1
 
 
 def test_database_of_another_kind_is_refused_with_a_sentence() -> None:

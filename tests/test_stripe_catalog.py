@@ -96,7 +96,6 @@ def test_sync_that_lost_stripes_answer_makes_no_second_product(sandbox: Any) -> 
     sandbox.faults()
     assert sweep(SOON) == 1
     assert len(sandbox.client.v1.products.list().data) == 1
-    assert len(active_prices(sandbox, offer)) in (0, 1)
     offer.refresh_from_db()
     assert active_prices(sandbox, offer) == [(offer.stripe_price_id, 5000)]
 

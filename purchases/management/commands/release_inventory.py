@@ -1,12 +1,26 @@
 import uuid
+from argparse import ArgumentTypeError
 from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from offers.models import Event, Offer
 from purchases import holds
+from purchases.models import Purchase
 from purchases.states import ReleaseReason, Status
+
+
+def minutes(text: str) -> timedelta:
+    """An age on the command line."""
+    try:
+        age = timedelta(minutes=float(text))
+    except (ValueError, OverflowError):
+        age = timedelta(days=-1)
+    if not timedelta(0) <= age <= timedelta(days=3650):
+        raise ArgumentTypeError(f"{text!r} is no number of minutes.")
+    return age
 
 
 class Command(BaseCommand):
@@ -20,7 +34,7 @@ class Command(BaseCommand):
         parser.add_argument("--event", metavar="SLUG", help="only of this event")
         parser.add_argument("--purchase", type=uuid.UUID, metavar="ID", help="only this one")
         parser.add_argument(
-            "--older-than", type=float, metavar="MINUTES", help="only holds made before that"
+            "--older-than", type=minutes, metavar="MINUTES", help="only holds made before that"
         )
         parser.add_argument(
             "--all", action="store_true", dest="every", help="every unpaid hold, overdue or not"
@@ -30,12 +44,18 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         now = timezone.now()
         wanted = holds.open_holds() if options["every"] else holds.overdue(now=now)
-        filters = {"offer": "offer_id", "event": "event__slug", "purchase": "pk"}
-        for option, field in filters.items():
+        for option, model, key, field in (
+            ("offer", Offer, "pk", "offer"),
+            ("event", Event, "slug", "event"),
+            ("purchase", Purchase, "pk", "pk"),
+        ):
             if options[option] is not None:
-                wanted = wanted.filter(**{field: options[option]})
+                found = model.objects.filter(**{key: options[option]}).first()
+                if found is None:
+                    raise CommandError(f"There is no {option} {options[option]}.")
+                wanted = wanted.filter(**{field: found.pk})
         if options["older_than"] is not None:
-            wanted = wanted.filter(created_at__lt=now - timedelta(minutes=options["older_than"]))
+            wanted = wanted.filter(created_at__lt=now - options["older_than"])
         if options["dry_run"]:
             for purchase in wanted.order_by("reserved_until"):
                 self.stdout.write(f"{purchase.pk} {purchase}: {purchase.status}, would be ended")
