@@ -1,5 +1,6 @@
 """Rate limits: django-ratelimit counts (on Redis, or in the process while Redis is away)."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from django.conf import settings
@@ -8,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 
-class RateLimit(BaseThrottle):
+class RateLimit(BaseThrottle, ABC):
     """One limit on one kind of request; DRF answers 429 `throttled` with ``Retry-After``.
 
     ``group`` names the counter, ``setting`` the setting with the rate (`10/m`). The pages, which
@@ -21,9 +22,9 @@ class RateLimit(BaseThrottle):
     def __init__(self) -> None:
         self._seconds_left = 1.0
 
+    @abstractmethod
     def key(self, request: Request) -> str:
         """What is counted: one counter for each value."""
-        raise NotImplementedError
 
     def allow_request(self, request: Any, view: Any) -> bool:
         """Count the request; false when it is one too many."""

@@ -72,9 +72,12 @@ def release(
 ) -> Purchase:
     """Put a locked hold's units back on sale, whoever found out that nobody can pay it any more.
 
-    A buyer who was told 503 was told that "nothing was created": the reason then is that, and the
-    idempotency key is free to buy again. Raises what ``apply`` raises.
+    A buyer who was told 503 was told that "nothing was created": the idempotency key is free to buy
+    again then, and it wasn't time that ended the hold. Raises what ``apply`` raises.
     """
+    told_503 = purchase.checkout_failed_at is not None or reason == ReleaseReason.PROVIDER_ERROR
+    if told_503 and reason == ReleaseReason.EXPIRED:
+        reason = ReleaseReason.PROVIDER_ERROR
     changes: dict[str, Any] = {
         "release_reason": reason,
         "ending_until": None,
@@ -82,8 +85,8 @@ def release(
         "checkout_request": None,
         "stray_session_check_due": purchase.stray_session_check_due or stray_session_check_due,
     }
-    if purchase.checkout_failed_at is not None or reason == ReleaseReason.PROVIDER_ERROR:
-        changes |= {"release_reason": ReleaseReason.PROVIDER_ERROR, "idempotency_key": None}
+    if told_503:
+        changes["idempotency_key"] = None
     return apply(
         purchase,
         RELEASE,

@@ -46,7 +46,7 @@ def wait_for_nothing_left(folder: Path, *, timeout: float) -> None:
 
 
 def clean_environment(**values: str) -> dict[str, str]:
-    """This process's environment without what tests/services.py set."""
+    """This process's environment without what tests/servers.py set."""
     env = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     return {**env, **values}
 

@@ -1,4 +1,4 @@
-"""The servers that the test suite needs: a pytest plugin (`-p tests.services` in pyproject.toml).
+"""The servers that the test suite needs: a pytest plugin (`-p tests.servers` in pyproject.toml).
 
 Before pytest-django reads the settings, it starts a real PostgreSQL and a real Valkey in a
 temporary folder, unless DATABASE_URL or REDIS_URL is set in the environment, and sets the
