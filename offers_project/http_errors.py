@@ -53,6 +53,24 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
 }
 
 
+class ApiError(exceptions.APIException):
+    """An answer as the table has it; ``wait`` (seconds) and ``auth_header`` become headers."""
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str,
+        status: int,
+        wait: int | None = None,
+        auth_header: str | None = None,
+    ) -> None:
+        super().__init__(detail, code)
+        self.status_code = status
+        self.wait = wait
+        self.auth_header = auth_header
+
+
 class DomainErrorHandler(ExceptionHandler):
     """drf-standardized-errors' handler, which also speaks our domain's errors."""
 
@@ -64,16 +82,15 @@ class DomainErrorHandler(ExceptionHandler):
         if isinstance(exc, offers.DomainError):
             return as_api_error(exc)
         if isinstance(exc, RequestDataTooBig):
-            answer = exceptions.APIException("This request is too large.", code="request_too_large")
-            answer.status_code = 413
-            return answer
+            return ApiError("This request is too large.", code="request_too_large", status=413)
         if isinstance(exc, DetailDictMixin):
             # simplejwt lists what each of its token classes thinks; the caller needs one sentence.
-            answer = exceptions.NotAuthenticated(
-                "This token is not valid (any more): get a new one."
+            return ApiError(
+                "This token is not valid (any more): get a new one.",
+                code=exceptions.NotAuthenticated.default_code,
+                status=401,
+                auth_header=getattr(exc, "auth_header", None),
             )
-            answer.auth_header = getattr(exc, "auth_header", None)  # type: ignore[attr-defined]
-            return answer
         return super().convert_known_exceptions(exc)
 
     def report_exception(self, exc: exceptions.APIException, response: Response) -> None:
@@ -95,8 +112,4 @@ def as_api_error(error: offers.DomainError) -> exceptions.APIException:
     status = HTTP_STATUS[type(error)]
     if status == 400 and error.attr is not None:
         return exceptions.ValidationError({error.attr: str(error)}, code=error.code)
-    answer = exceptions.APIException(str(error), code=error.code)
-    answer.status_code = status
-    if error.retry_after is not None:
-        answer.wait = error.retry_after  # type: ignore[attr-defined]  # as DRF's Throttled has it
-    return answer
+    return ApiError(str(error), code=error.code, status=status, wait=error.retry_after)

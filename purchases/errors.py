@@ -78,10 +78,9 @@ class PaymentProviderUnavailable(DomainError):
 class ProviderRefused(PaymentProviderUnavailable):
     """Stripe answered 4xx about the request itself: nothing was done, nor will be on a retry."""
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(self, *, param: str | None = None, code: str | None = None) -> None:
         self.param = param
         self.provider_code = code
-        self.provider_message = message
         super().__init__()
 
 
@@ -122,3 +121,13 @@ class PaymentMismatch(DomainError):
 class InvalidWebhook(DomainError):
     code = "invalid_webhook"
     message = "The signature or the body of this webhook is not valid."
+
+
+def is_stripe_away(error: BaseException) -> bool:
+    """Whether the error is about Stripe as a whole, and not about what it was asked.
+
+    A sweep then stops asking: each further row would only wait for the same time-out.
+    """
+    return isinstance(error, PaymentProviderUnavailable) and not isinstance(
+        error, ProviderRefused | ProviderStillRunning
+    )

@@ -26,10 +26,10 @@ from purchases.errors import (
     PaymentProviderUnavailable,
     ProviderFailed,
     ProviderRefused,
-    ProviderStillRunning,
     ProviderTurnedAway,
     ProviderUnreachable,
     PurchaseNotFound,
+    is_stripe_away,
 )
 from purchases.models import Purchase
 from purchases.states import OPEN_HOLDS, RELEASE, ReleaseReason, Status
@@ -231,13 +231,6 @@ def end_all(
         except Exception as error:  # noqa: BLE001 - logged; the other holds must not wait for it
             log_failure("release", purchase, error)
             yield Ended(purchase, error)
-
-
-def is_stripe_away(error: Exception) -> bool:
-    """Whether the error is about Stripe as a whole, and not about what it was asked."""
-    return isinstance(error, PaymentProviderUnavailable) and not isinstance(
-        error, ProviderRefused | ProviderStillRunning
-    )
 
 
 def settle_stray_sessions(*, now: datetime, limit: int = 100) -> int:

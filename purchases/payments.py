@@ -11,11 +11,12 @@ from typing import Any
 import structlog
 from django.db import transaction
 
+from offers import money
 from offers.errors import InsufficientInventory, SoldOut
 from offers.wake import wake
 from purchases import stripe_gateway, transitions
 from purchases.activity import log_failure
-from purchases.errors import PaymentMismatch, PaymentProviderUnavailable, ProviderRefused
+from purchases.errors import PaymentMismatch, PaymentProviderUnavailable, is_stripe_away
 from purchases.models import Purchase
 from purchases.states import (
     AWAIT_SETTLEMENT,
@@ -95,8 +96,8 @@ def _record_payment(
 ) -> None:
     if session.amount_total != purchase.total_minor or session.currency != purchase.currency:
         raise PaymentMismatch(
-            f"Session {session.id} took {session.amount_total} {session.currency} (minor units), "
-            f"but purchase {purchase.pk} costs {purchase.total_minor} {purchase.currency}."
+            f"Session {session.id} took {_written(session.amount_total, session.currency)}, but "
+            f"purchase {purchase.pk} costs {_written(purchase.total_minor, purchase.currency)}."
         )
     facts = _facts(session) | {"paid_at": now}
     if purchase.status in HELD:
@@ -105,6 +106,14 @@ def _record_payment(
         _record_late_payment(purchase, facts, now=now, source=source)
     else:
         _refuse_other_session(purchase, session)
+
+
+def _written(minor: int, currency: str) -> str:
+    try:
+        amount = money.format_amount(money.from_minor_units(minor, currency), currency)
+    except ValueError:  # nothing we ever sell in, so whatever it is, Stripe's own number says it
+        return f"{minor} {currency} (minor units)"
+    return f"{amount} {currency}"
 
 
 def _record_late_payment(
@@ -178,8 +187,8 @@ def send_due_refunds(*, now: datetime, limit: int = 100) -> int:
             confirmed += _record_refund(purchase.pk, _refund(purchase), now=now)
         except PaymentProviderUnavailable as error:
             log_failure("refund", purchase, error)
-            if not isinstance(error, ProviderRefused):
-                break  # the others would only wait for the same time-out
+            if is_stripe_away(error):
+                break
     return confirmed
 
 

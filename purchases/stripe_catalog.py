@@ -16,7 +16,7 @@ from offers import money
 from offers.models import Offer
 from offers.wake import wake
 from purchases import stripe_gateway
-from purchases.errors import PaymentProviderUnavailable, ProviderRefused
+from purchases.errors import PaymentProviderUnavailable, ProviderRefused, is_stripe_away
 
 logger = structlog.get_logger(__name__)
 
@@ -44,6 +44,7 @@ def sync_offer(offer_id: uuid.UUID | str, *, now: datetime) -> bool:
     try:
         _tell_stripe(offer)
     except Exception:
+        # Whatever it was is the caller's to judge; the claim must not outlive it.
         Offer.objects.filter(pk=offer.pk).update(catalog_sync_after=timezone.now() + PUT_OFF)
         raise
     # A save that came meanwhile has a newer version, so the offer stays due, and without a claim.
@@ -65,9 +66,10 @@ def sync_due_offers(*, now: datetime, limit: int = 200) -> int:
         try:
             done += sync_offer(offer_id, now=now)
         except PaymentProviderUnavailable as error:
-            if not isinstance(error, ProviderRefused):
-                break  # the others would only wait for the same time-out
+            if is_stripe_away(error):
+                break
         except Exception:
+            # One offer that can't be told, for whatever reason, must not keep the others waiting.
             logger.exception("offer not told to Stripe", offer_id=str(offer_id))
     return done
 

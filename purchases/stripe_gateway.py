@@ -28,6 +28,7 @@ from purchases.errors import (
     ProviderStillRunning,
     ProviderTurnedAway,
     ProviderUnreachable,
+    is_stripe_away,
 )
 
 logger = structlog.get_logger(__name__)
@@ -100,7 +101,7 @@ def _ask(what: str, call: Callable[[stripe.StripeClient], Answer]) -> Answer:
     except stripe.StripeError as error:
         _log(what, error)
         failure = _translated(error)
-        _note(away=not isinstance(failure, ProviderRefused | ProviderStillRunning))
+        _note(away=is_stripe_away(failure))
         raise failure from error
     _note(away=False)
     return answer
@@ -117,9 +118,7 @@ def _translated(error: stripe.StripeError) -> PaymentProviderUnavailable:
     # A key that was used for another request tells nothing about what that one did.
     if status >= 500 or isinstance(error, stripe.IdempotencyError):
         return ProviderFailed()
-    return ProviderRefused(
-        error.user_message or str(error), param=getattr(error, "param", None), code=error.code
-    )
+    return ProviderRefused(param=getattr(error, "param", None), code=error.code)
 
 
 class _Seen:
