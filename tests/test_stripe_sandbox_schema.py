@@ -15,7 +15,7 @@ import pytest
 import requests
 import stripe
 
-from tests.sandbox_process import ROOT, SandboxProcess
+from tests.sandbox_process import ROOT, SandboxProcess, wait_for
 
 SCHEMA_FILE = ROOT.parent / "shared" / "stripe" / "openapi-subset.json"
 
@@ -206,6 +206,64 @@ def test_refunds_intents_and_disputes_match_the_schema(
     dispute = client.v1.events.list({"type": "charge.dispute.created"}).data[0].data.object
     client.v1.disputes.retrieve(dispute.id)
     assert len(client.checked) == 7
+
+
+def test_refunds_that_take_their_time_match_the_schema(
+    sandbox: SandboxProcess, document: Document, client: CheckedClient
+) -> None:
+    session = sandbox.control(f"sessions/{client.v1.checkout.sessions.create(SESSION).id}/pay")
+    sandbox.control("faults", {"refunds": "pending"})
+    settled = client.v1.refunds.create({"payment_intent": session["payment_intent"], "amount": 1})
+    failed = client.v1.refunds.create({"payment_intent": session["payment_intent"], "amount": 2})
+    for refund, act in ((settled, "settle"), (failed, "fail")):
+        sandbox.control(f"refunds/{refund.id}/{act}")
+        client.v1.refunds.retrieve(refund.id, {"expand": ["charge", "payment_intent"]})
+    by_hand = sandbox.control(f"sessions/{session['id']}/refund", {"amount": 3})
+    client.v1.refunds.list({"payment_intent": session["payment_intent"]})
+    assert [refund["status"] for refund in client.checked[-1][1]["data"]] == [
+        "pending",
+        "failed",
+        "succeeded",
+    ]
+    document.check_object("refund", by_hand)
+    kinds = ["refund.created", "refund.updated", "refund.failed", "charge.refunded"]
+    client.v1.events.list({"types": kinds, "limit": 100})
+    _, events = client.checked[-1]
+    for event in events["data"]:
+        document.check_object(
+            _SNAPSHOTS[event["data"]["object"]["object"]], event["data"]["object"]
+        )
+    assert {event["type"] for event in events["data"]} == set(kinds)
+
+
+def test_lists_with_everything_expanded_match_the_schema(
+    sandbox: SandboxProcess, client: CheckedClient
+) -> None:
+    expand: Any = {"expand": ["data.payment_intent", "data.payment_intent.latest_charge"]}
+    paid, declined, _ = (client.v1.checkout.sessions.create(SESSION).id for _ in range(3))
+    sandbox.control(f"sessions/{paid}/pay")
+    sandbox.control(f"sessions/{declined}/decline")
+    client.v1.checkout.sessions.list({**expand, "created": {"gte": 1}})
+    client.v1.checkout.sessions.expire(declined, {"expand": ["payment_intent.latest_charge"]})
+    expired = client.checked[-1][1]
+    assert expired["payment_intent"]["latest_charge"]["object"] == "charge"
+    assert len(client.checked) == 5
+
+
+def test_refusal_under_a_rate_limit_matches_the_schema(
+    sandbox: SandboxProcess, client: CheckedClient
+) -> None:
+    sandbox.control("faults", {"rate_limit": 1})
+
+    def refused() -> bool:
+        try:
+            client.v1.events.list()
+        except stripe.RateLimitError:
+            return True
+        return False
+
+    wait_for(refused)
+    assert client.checked[-1][0] == 429
 
 
 def test_events_and_the_objects_in_them_match_the_schema(

@@ -25,6 +25,9 @@ from .store import Record
 # Longer runs keep the newest requests: enough for any test, small enough for a laptop.
 REQUESTS_KEPT = 50_000
 
+# Says which of Stripe's limits was hit: https://docs.stripe.com/rate-limits
+RATE_LIMITED = {"Stripe-Rate-Limited-Reason": "global-rate"}
+
 _EXPAND_ONLY = endpoint()
 
 
@@ -123,6 +126,11 @@ class Call:
             _check_key(self.request.headers.get("authorization"))
             encoded = body if self.request.method == "POST" else self.request.scope["query_string"]
             self.raw = self.entry["params"] = forms.decode(encoded)
+            throttle, limit = self.sandbox.throttle, self.sandbox.faults.rate_limit
+            if not throttle.admits(limit=limit, at=time.monotonic()):
+                # Before the idempotency key is looked at: nothing is kept under it or replayed.
+                self.entry["fault"] = "rate_limit"
+                return self._respond(429, error_body(429), RATE_LIMITED)
             return await self._through_faults()
         except ApiError as error:
             return self._respond(error.status, error.body())

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from . import api, checkout, control, paypage
+from . import api, checkout, control, paypage, refunds
 from .errors import ControlError
 from .sandbox import Sandbox
 
@@ -21,12 +21,12 @@ TICK_SECONDS = 0.5
 
 
 def create_app(sandbox: Sandbox) -> Starlette:
-    """The ASGI application over `sandbox`; its lifespan runs the webhooks and expires sessions."""
+    """The ASGI application over `sandbox`; its lifespan runs the webhooks and the clock."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         sandbox.deliveries.start()
-        clock = asyncio.create_task(_expire_sessions(sandbox))
+        clock = asyncio.create_task(_keep_time(sandbox))
         try:
             yield
         finally:
@@ -70,8 +70,11 @@ async def _report(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": {"type": "api_error", "message": message}}, status_code=500)
 
 
-async def _expire_sessions(sandbox: Sandbox) -> None:
+async def _keep_time(sandbox: Sandbox) -> None:
+    """Let happen what happens by itself: sessions that expire, refunds that fail."""
     while True:
-        if checkout.expire_due(sandbox, now=int(time.time())):
+        expired = checkout.expire_due(sandbox, now=int(time.time()))
+        failed = refunds.fail_due(sandbox, at=time.time())
+        if expired or failed:
             sandbox.store.commit()
         await asyncio.sleep(TICK_SECONDS)

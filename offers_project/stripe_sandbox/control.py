@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from . import checkout, payments, refunds
-from .errors import ControlError
+from .errors import ApiError, ControlError
 from .faults import Faults
 from .sandbox import Cause, Sandbox
 from .store import Record
@@ -29,6 +29,7 @@ _OPTIONS: dict[str, type] = {
     "address": dict,
     "reason": str,
 }
+_REFUND_OPTIONS: dict[str, type] = {"amount": int, "created": int}
 
 
 def _pay(sandbox: Sandbox, session: Record, cause: Cause, options: dict[str, Any]) -> None:
@@ -98,6 +99,19 @@ def _record(sandbox: Sandbox, kind: str, record_id: str) -> Record:
     return record
 
 
+async def _options(request: Request, known: dict[str, type]) -> dict[str, Any]:
+    """The options in a body; raises ControlError (400) for an unknown one or a wrong type."""
+    options = await _json(request)
+    for name, value in options.items():
+        if name not in known:
+            raise ControlError(
+                f"There is no option {name!r}; there are {', '.join(known)}.", status=400
+            )
+        if not isinstance(value, known[name]) or isinstance(value, bool):
+            raise ControlError(f"{name} must be of type {known[name].__name__}.", status=400)
+    return options
+
+
 async def session_act(request: Request) -> Response:
     """`POST /sandbox/sessions/{id}/{act}`: answers the session; 409 in the wrong state.
 
@@ -105,15 +119,14 @@ async def session_act(request: Request) -> Response:
     all; `email`, `name` and `address` of the buyer for pay, pay_async and decline; `amount_total`
     and `currency` for pay and pay_async, which charge something else than was asked for, so that
     a test can see such an event refused; `reason` for dispute.
+
+    A payment made in the last moment is a `pay` with that moment as `created`, while the session is
+    still open here (an expired one can't be paid). The payment intent, unless an earlier attempt
+    made it, its charge and all events of the payment bear that time; the session itself, which
+    has no field for when it was paid, keeps its `created` and `expires_at`. The time is taken as it
+    is given, so one outside the session's life is the test's own doing.
     """
-    options = await _json(request)
-    for name, value in options.items():
-        if name not in _OPTIONS:
-            raise ControlError(
-                f"There is no option {name!r}; there are {', '.join(_OPTIONS)}.", status=400
-            )
-        if not isinstance(value, _OPTIONS[name]) or isinstance(value, bool):
-            raise ControlError(f"{name} must be of type {_OPTIONS[name].__name__}.", status=400)
+    options = await _options(request, _OPTIONS)
     sandbox = _sandbox(request)
     act = ACTS.get(request.path_params["act"])
     if act is None:
@@ -129,11 +142,48 @@ async def session(request: Request) -> Response:
     return JSONResponse(_record(_sandbox(request), "sessions", request.path_params["id"]))
 
 
+async def session_refund(request: Request) -> Response:
+    """`POST /sandbox/sessions/{id}/refund`: somebody refunds in Stripe's dashboard.
+
+    Answers the refund, which has no metadata; 409 when there is nothing to refund, or less than
+    that. The body may name `amount` in minor units (else all that is left) and `created`.
+    """
+    options = await _options(request, _REFUND_OPTIONS)
+    if options.get("amount", 1) < 1:
+        raise ControlError("amount must be at least 1.", status=400)
+    sandbox = _sandbox(request)
+    session = _record(sandbox, "sessions", request.path_params["id"])
+    cause = Cause(now=options.get("created", int(time.time())))
+    try:
+        refund = refunds.refund_session(sandbox, session, cause, amount=options.get("amount"))
+    except ApiError as error:
+        raise ControlError(error.message, status=409) from error
+    sandbox.store.commit()
+    return JSONResponse(refund)
+
+
+async def list_refunds(request: Request) -> Response:
+    """`GET /sandbox/refunds`: every refund, oldest first."""
+    return _list(list(_sandbox(request).store.all("refunds").values()))
+
+
+async def refund_settle(request: Request) -> Response:
+    """`POST /sandbox/refunds/{id}/settle`: a pending refund succeeds; 409 for any other."""
+    return _refund_act(request, refunds.settle_refund)
+
+
 async def refund_fail(request: Request) -> Response:
-    """`POST /sandbox/refunds/{id}/fail`: the bank sends the money of a refund back."""
+    """`POST /sandbox/refunds/{id}/fail`: the bank sends the money of a refund back.
+
+    409 unless the refund is pending or has succeeded.
+    """
+    return _refund_act(request, refunds.fail_refund)
+
+
+def _refund_act(request: Request, act: Callable[[Sandbox, Record, Cause], None]) -> Response:
     sandbox = _sandbox(request)
     refund = _record(sandbox, "refunds", request.path_params["id"])
-    refunds.fail_refund(sandbox, refund, Cause(now=int(time.time())))
+    act(sandbox, refund, Cause(now=int(time.time())))
     sandbox.store.commit()
     return JSONResponse(refund)
 
@@ -159,7 +209,7 @@ async def set_faults(request: Request) -> Response:
     """`POST /sandbox/faults`: these and no others from now on; answers those in force."""
     faults = Faults.from_json(await _json(request))
     sandbox = _sandbox(request)
-    sandbox.faults = faults
+    sandbox.inflict(faults)
     return JSONResponse(faults.as_json())
 
 
@@ -206,7 +256,10 @@ async def reset(request: Request) -> Response:
 
 ROUTES = [
     Route("/sandbox/sessions/{id}", session, methods=["GET"]),
+    Route("/sandbox/sessions/{id}/refund", session_refund, methods=["POST"]),
     Route("/sandbox/sessions/{id}/{act}", session_act, methods=["POST"]),
+    Route("/sandbox/refunds", list_refunds, methods=["GET"]),
+    Route("/sandbox/refunds/{id}/settle", refund_settle, methods=["POST"]),
     Route("/sandbox/refunds/{id}/fail", refund_fail, methods=["POST"]),
     Route("/sandbox/disputes/{id}/close", dispute_close, methods=["POST"]),
     Route("/sandbox/faults", get_faults, methods=["GET"]),

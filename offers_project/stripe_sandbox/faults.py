@@ -5,6 +5,7 @@ They apply to API requests and webhooks, never to the control calls or to the pa
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from secrets import SystemRandom
@@ -13,6 +14,7 @@ from typing import Any
 from .errors import ControlError
 
 WEBHOOK_MODES = ("normal", "drop", "duplicate", "reorder")
+REFUND_MODES = ("succeed", "pending", "fail")
 _LONGEST_MS = 10 * 60 * 1000
 
 _chance = SystemRandom().random
@@ -27,6 +29,11 @@ class Faults:
     first where `hang_after_work` is set; `drop_rate` does the work and closes the connection
     without an answer; `webhooks` loses, repeats or reorders deliveries; `webhook_delay_ms` delays
     their first attempt.
+
+    `rate_limit` is how many API requests a second are let through (0 or null: all of them), and
+    the rest are answered 429. `refunds` is how the refunds made from now on begin: `succeed` at
+    once; `pending` until a control call settles or fails them; `fail`: pending, and failed by
+    themselves a moment later.
     """
 
     latency_ms: int = 0
@@ -37,6 +44,8 @@ class Faults:
     drop_rate: float = 0.0
     webhooks: str = "normal"
     webhook_delay_ms: int = 0
+    rate_limit: int = 0
+    refunds: str = "succeed"
 
     @classmethod
     def from_json(cls, wanted: Any) -> Faults:
@@ -55,7 +64,8 @@ class Faults:
             accepts, what = _ACCEPTED[name]
             if not accepts(value):
                 raise ControlError(f"{name} must be {what}, not {value!r}.", status=400)
-        return cls(**wanted)
+        # Only a rate limit is let through as null, which switches it off as 0 does.
+        return cls(**{name: value for name, value in wanted.items() if value is not None})
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -63,6 +73,27 @@ class Faults:
     def strikes(self, rate: float) -> bool:
         """Whether a fault of this rate hits the request at hand."""
         return rate > 0 and _chance() < rate
+
+
+class Throttle:
+    """Counts the API requests let through within the last second, whatever key they bore."""
+
+    def __init__(self) -> None:
+        self._let_through: deque[float] = deque()
+
+    def admits(self, *, limit: int, at: float) -> bool:
+        """Whether one more request may pass; `at` is a monotonic clock's time in seconds.
+
+        A refused request does not count, so a client that keeps asking is not locked out by it.
+        """
+        if not limit:
+            return True
+        while self._let_through and at - self._let_through[0] >= 1:
+            self._let_through.popleft()
+        if len(self._let_through) >= limit:
+            return False
+        self._let_through.append(at)
+        return True
 
 
 def _is_rate(value: Any) -> bool:
@@ -85,6 +116,14 @@ def _is_webhook_mode(value: Any) -> bool:
     return isinstance(value, str) and value in WEBHOOK_MODES
 
 
+def _is_refund_mode(value: Any) -> bool:
+    return isinstance(value, str) and value in REFUND_MODES
+
+
+def _is_rate_limit(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
+
+
 _RATE = (_is_rate, "a number from 0 to 1")
 _MILLISECONDS = (_is_milliseconds, f"a whole number of milliseconds from 0 to {_LONGEST_MS}")
 _ACCEPTED: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -96,6 +135,8 @@ _ACCEPTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "drop_rate": _RATE,
     "webhooks": (_is_webhook_mode, f"one of {', '.join(WEBHOOK_MODES)}"),
     "webhook_delay_ms": _MILLISECONDS,
+    "rate_limit": (_is_rate_limit, "a whole number of requests a second, or null"),
+    "refunds": (_is_refund_mode, f"one of {', '.join(REFUND_MODES)}"),
 }
 
 

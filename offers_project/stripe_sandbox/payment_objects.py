@@ -162,10 +162,10 @@ def _declined_outcome() -> Record:
 
 
 def refund(
-    of: Record, *, amount: int, reason: str | None, metadata: dict[str, str], now: int
+    of: Record, *, amount: int, reason: str | None, metadata: dict[str, str], status: str, now: int
 ) -> Record:
-    """A refund of the charge `of`, succeeded at once as a card's is."""
-    return {
+    """A refund of the charge `of`: `status` is succeeded, as a card's is at once, or pending."""
+    made = {
         "id": new_id("re_3"),
         "object": "refund",
         "amount": amount,
@@ -186,9 +186,10 @@ def refund(
         "reason": reason,
         "receipt_number": None,
         "source_transfer_reversal": None,
-        "status": "succeeded",
+        "status": status,
         "transfer_reversal": None,
     }
+    return {**made, "pending_reason": "processing"} if status == "pending" else made
 
 
 def dispute(of: Record, *, reason: str, due_by: int, now: int) -> Record:

@@ -5,6 +5,7 @@ The functions that take `(sandbox, cause, ids, params)` are endpoints, called by
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from . import objects, payment_objects
@@ -26,9 +27,37 @@ UPDATE_REFUND = endpoint(metadata=Metadata())
 LIST_REFUNDS = listing(charge=Text(), created=Moment(), payment_intent=Text())
 
 
+# How long a refund made under the fault `refunds: fail` is seen pending.
+FAILS_AFTER_SECONDS = 1.0
+
+
 def create_refund(sandbox: Sandbox, cause: Cause, ids: list[str], params: dict[str, Any]) -> Record:
-    """`POST /v1/refunds`; raises ApiError when the charge has less left than is asked for."""
-    charge = _charge_for(sandbox, params)
+    """`POST /v1/refunds`; raises ApiError as `refund_charge` does."""
+    return refund_charge(
+        sandbox,
+        _charge_for(sandbox, params),
+        cause,
+        amount=params.get("amount"),
+        reason=params.get("reason"),
+        metadata=params.get("metadata"),
+    )
+
+
+def refund_charge(
+    sandbox: Sandbox,
+    charge: Record,
+    cause: Cause,
+    *,
+    amount: int | None,
+    reason: str | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Record:
+    """Refund `amount` (minor units) of a charge, or all that is left of it; returns the refund.
+
+    The fault `refunds` decides how it begins. A pending one counts in `amount_refunded` like any
+    other. The caller commits the store. Raises ApiError when the charge is disputed, refunded
+    already, or has less left than is asked for.
+    """
     remaining = charge["amount_captured"] - charge["amount_refunded"]
     if charge["disputed"]:
         raise ApiError(
@@ -42,7 +71,7 @@ def create_refund(sandbox: Sandbox, cause: Cause, ids: list[str], params: dict[s
             code="charge_already_refunded",
             executed=True,
         )
-    amount = params.get("amount") or remaining
+    amount = amount or remaining
     if amount > remaining:
         currency = charge["currency"]
         raise ApiError(
@@ -51,11 +80,13 @@ def create_refund(sandbox: Sandbox, cause: Cause, ids: list[str], params: dict[s
             param="amount",
             executed=True,
         )
+    mode = sandbox.faults.refunds
     refund = payment_objects.refund(
         charge,
         amount=amount,
-        reason=params.get("reason"),
-        metadata=params.get("metadata") or {},
+        reason=reason,
+        metadata=metadata or {},
+        status="succeeded" if mode == "succeed" else "pending",
         now=cause.now,
     )
     charge["amount_refunded"] += amount
@@ -64,12 +95,37 @@ def create_refund(sandbox: Sandbox, cause: Cause, ids: list[str], params: dict[s
     sandbox.store.put("charges", charge["id"], charge)
     sandbox.emit("refund.created", refund, cause)
     sandbox.emit("charge.refunded", charge, cause)
-    # Stripe sends one more as soon as the bank's reference for the refund is known.
+    if mode == "succeed":
+        # Stripe sends one more as soon as the bank's reference for the refund is known.
+        _refer(refund)
+        sandbox.emit("refund.updated", refund, cause)
+    elif mode == "fail":
+        due = {"id": refund["id"], "due": time.time() + FAILS_AFTER_SECONDS}
+        sandbox.store.put("refund_failures", refund["id"], due)
+    return refund
+
+
+def _refer(refund: Record) -> None:
     refund["destination_details"]["card"].update(
         reference=objects.new_id("ref", 10), reference_status="available"
     )
-    sandbox.emit("refund.updated", refund, cause)
-    return refund
+
+
+def refund_session(
+    sandbox: Sandbox, session: Record, cause: Cause, *, amount: int | None
+) -> Record:
+    """Refund a session's payment by hand, as in Stripe's dashboard: nobody's metadata is on it.
+
+    Raises WrongState for a session that is not paid, and ApiError as `refund_charge` does.
+    """
+    intent = sandbox.store.get("payment_intents", session["payment_intent"] or "")
+    charge = sandbox.store.get("charges", (intent or {}).get("latest_charge") or "")
+    if session["payment_status"] != "paid" or charge is None:
+        raise WrongState(
+            f"The session is {session['status']} and {session['payment_status']}; only a paid "
+            "one can be refunded."
+        )
+    return refund_charge(sandbox, charge, cause, amount=amount)
 
 
 def _charge_for(sandbox: Sandbox, params: dict[str, Any]) -> Record:
@@ -100,13 +156,28 @@ def _charge_for(sandbox: Sandbox, params: dict[str, Any]) -> Record:
     return charge
 
 
+def settle_refund(sandbox: Sandbox, refund: Record, cause: Cause) -> None:
+    """A pending refund goes through; raises WrongState for any other."""
+    if refund["status"] != "pending":
+        raise WrongState(f"The refund is {refund['status']}; only a pending one can be settled.")
+    refund.pop("pending_reason", None)
+    refund["status"] = "succeeded"
+    _refer(refund)
+    sandbox.store.put("refunds", refund["id"], refund)
+    sandbox.store.remove("refund_failures", refund["id"])
+    sandbox.emit("refund.updated", refund, cause)
+
+
 def fail_refund(sandbox: Sandbox, refund: Record, cause: Cause) -> None:
     """The bank sends a refund's money back, maybe days later; raises WrongState if it did before.
 
-    https://docs.stripe.com/refunds#failed-refunds
+    It may have been pending or have succeeded: https://docs.stripe.com/refunds#failed-refunds
     """
-    if refund["status"] != "succeeded":
-        raise WrongState(f"The refund is {refund['status']}; only one that succeeded can fail.")
+    if refund["status"] not in {"pending", "succeeded"}:
+        raise WrongState(
+            f"The refund is {refund['status']}; only one that is pending or succeeded can fail."
+        )
+    refund.pop("pending_reason", None)
     refund.update(
         status="failed",
         failure_reason="expired_or_canceled_card",
@@ -117,8 +188,20 @@ def fail_refund(sandbox: Sandbox, refund: Record, cause: Cause) -> None:
     charge["refunded"] = False
     sandbox.store.put("refunds", refund["id"], refund)
     sandbox.store.put("charges", charge["id"], charge)
+    sandbox.store.remove("refund_failures", refund["id"])
     sandbox.emit("refund.updated", refund, cause)
     sandbox.emit("refund.failed", refund, cause)
+
+
+def fail_due(sandbox: Sandbox, *, at: float) -> bool:
+    """Fail the refunds made to fail whose moment has come; True if there were any.
+
+    `at` is in seconds since 1970. The caller commits the store.
+    """
+    due = [key for key, fate in sandbox.store.all("refund_failures").items() if fate["due"] <= at]
+    for refund_id in due:
+        fail_refund(sandbox, sandbox.store.all("refunds")[refund_id], Cause(now=int(at)))
+    return bool(due)
 
 
 def refund_by_id(sandbox: Sandbox, refund_id: str) -> Record:

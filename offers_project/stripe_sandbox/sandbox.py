@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import objects
-from .faults import Faults
+from .faults import Faults, Throttle
 from .idempotency import IdempotencyKeys
 from .store import Record, Store
 from .webhooks import Deliveries
@@ -32,6 +32,7 @@ class Sandbox:
     def __init__(self, store: Store, *, webhook_url: str | None, webhook_secret: str) -> None:
         self.store = store
         self.faults = Faults()
+        self.throttle = Throttle()
         self.keys = IdempotencyKeys(store)
         self.deliveries = Deliveries(
             store, faults=lambda: self.faults, url=webhook_url, secret=webhook_secret
@@ -79,10 +80,15 @@ class Sandbox:
                 due.append(session)
         return due
 
+    def inflict(self, faults: Faults) -> None:
+        """Put these faults and no others in force; a rate limit starts with an empty second."""
+        self.faults = faults
+        self.throttle = Throttle()
+
     def reset(self) -> None:
         """Forget every object, answer, delivery and fault; where webhooks go stays as it is."""
         self.resets += 1
-        self.faults = Faults()
+        self.inflict(Faults())
         self.deliveries.forget()
         self.keys.forget()
         self._deadlines.clear()

@@ -18,6 +18,7 @@ KINDS = (
     "payment_intents",
     "charges",
     "refunds",
+    "refund_failures",
     "disputes",
     "events",
     "deliveries",
