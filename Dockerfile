@@ -6,7 +6,7 @@ ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     GRANIAN_WORKERS=2 \
-    GRANIAN_BLOCKING_THREADS=16
+    GRANIAN_BLOCKING_THREADS=32
 
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin offers
 

@@ -14,6 +14,7 @@ from offers.errors import (
     NotEnoughReserved,
     NotEnoughSold,
     OfferNotFound,
+    TotalBelowCommitted,
 )
 from offers.models import Offer
 
@@ -64,9 +65,37 @@ def restock(*, offer_id: uuid.UUID, quantity: int) -> Offer:
     """Put ``quantity`` sold units back on sale, after a refund. Raises ``NotEnoughSold``."""
     _refuse_nonsense(quantity)
     offer = lock(offer_id)
-    if offer.inventory_sold < quantity:
-        raise NotEnoughSold(sold=offer.inventory_sold, asked=quantity)
+    _refuse_unsold(offer, quantity)
     return _move(offer, sold=-quantity)
+
+
+def write_off(*, offer_id: uuid.UUID, quantity: int) -> Offer:
+    """Take ``quantity`` sold units out of the stock for good: refunded, but not to be sold again.
+
+    The total shrinks with them, so that no purchase need stand for them. Raises ``NotEnoughSold``.
+    """
+    _refuse_nonsense(quantity)
+    offer = lock(offer_id)
+    _refuse_unsold(offer, quantity)
+    if offer.inventory_total is not None:
+        offer.inventory_total -= quantity
+    offer.inventory_sold -= quantity
+    offer.save(update_fields=["inventory_total", "inventory_sold", "updated_at"])
+    return offer
+
+
+def correct(*, offer_id: uuid.UUID, reserved: int, sold: int) -> Offer:
+    """Write the counters that the offer's purchases add up to; for ``check_inventory --repair``.
+
+    The caller has counted after it took the lock, in the same transaction. More than the total
+    raises ``TotalBelowCommitted``: that many were promised, and only a larger total makes it true.
+    """
+    offer = lock(offer_id)
+    if offer.inventory_total is not None and reserved + sold > offer.inventory_total:
+        raise TotalBelowCommitted(committed=reserved + sold)
+    return _move(
+        offer, reserved=reserved - offer.inventory_reserved, sold=sold - offer.inventory_sold
+    )
 
 
 def set_total(*, offer_id: uuid.UUID, total: int | None) -> Offer:
@@ -89,6 +118,11 @@ def _refuse_nonsense(quantity: int) -> None:
 def _refuse_unreserved(offer: Offer, quantity: int) -> None:
     if offer.inventory_reserved < quantity:
         raise NotEnoughReserved(reserved=offer.inventory_reserved, asked=quantity)
+
+
+def _refuse_unsold(offer: Offer, quantity: int) -> None:
+    if offer.inventory_sold < quantity:
+        raise NotEnoughSold(sold=offer.inventory_sold, asked=quantity)
 
 
 def _move(offer: Offer, *, reserved: int = 0, sold: int = 0) -> Offer:

@@ -45,6 +45,14 @@ def is_member(caller: Caller, event: Event) -> bool:
     )
 
 
+def may_refund(caller: User, event: Event) -> bool | None:
+    """Whether the caller may send an event's money back; ``None`` for whom it doesn't employ."""
+    if caller.is_superuser:
+        return True
+    membership = Membership.objects.filter(organization=event.organization_id, user=caller).first()
+    return None if membership is None else membership.role != Membership.Role.SUPPORT
+
+
 def registration_of(caller: Caller, event: Event) -> Registration | None:
     """The caller's place at the event, if there is one."""
     if not caller.is_authenticated:

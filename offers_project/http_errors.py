@@ -47,8 +47,12 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     purchases.ProviderUnreachable: 503,
     purchases.ProviderStillRunning: 503,
     purchases.ProviderNotConfigured: 503,
+    purchases.ProviderSaturated: 503,
     purchases.QuantityTooExpensive: 400,
     purchases.PaymentMismatch: 409,
+    purchases.NotRefundable: 409,
+    purchases.RefundNotAllowed: 403,
+    purchases.InvalidRefundAmount: 400,
     purchases.InvalidWebhook: 400,
 }
 

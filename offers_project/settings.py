@@ -81,6 +81,8 @@ STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="https://api.stripe.com")
 STRIPE_CONNECT_TIMEOUT = 2.0
 STRIPE_READ_TIMEOUT = 5.0
 STRIPE_NETWORK_RETRIES = 1
+# Of one process, and fewer than its threads: the others serve what needs no Stripe.
+STRIPE_CONCURRENT_CALLS = int(positive("STRIPE_CONCURRENT_CALLS", 16))
 
 # -- Selling --------------------------------------------------------------------------------------
 FRONTEND_URL = env.str("FRONTEND_URL", default="").rstrip("/")
@@ -276,7 +278,10 @@ CELERY_BEAT_SCHEDULE = {
     "end overdue holds": {"task": "purchases.end_overdue_holds", "schedule": 30.0},
     "sync offers to Stripe": {"task": "purchases.sync_offers", "schedule": 30.0},
     "process stored Stripe events": {"task": "purchases.process_events", "schedule": 30.0},
-    "send refunds that are due": {"task": "purchases.send_due_refunds", "schedule": 30.0},
+    "send refunds": {"task": "purchases.send_refunds", "schedule": 30.0},
+    "send e-mails": {"task": "purchases.send_emails", "schedule": 30.0},
+    "reconcile with Stripe": {"task": "purchases.reconcile", "schedule": 300.0},
+    "check the inventory": {"task": "purchases.check_inventory", "schedule": 900.0},
     "deactivate expired offers": {"task": "offers.expire_offers", "schedule": 60.0},
 }
 for _entry in CELERY_BEAT_SCHEDULE.values():

@@ -25,6 +25,16 @@ def log_failure(action: str, purchase: Purchase, error: BaseException, **more: A
     )
 
 
+def alert(kind: str, purchase: Purchase | None = None, **more: Any) -> None:
+    """One line that a person must see: money or stock needs a look. Search for the key ``alert``.
+
+    Whatever it is about is also on record where staff look: the purchase's ``problem``, a dispute,
+    a dead event.
+    """
+    about = {} if purchase is None else _keys(kind, purchase)
+    logger.error("alert", alert=kind, **about, **_present(more))
+
+
 def _keys(action: str, purchase: Purchase) -> dict[str, Any]:
     return {
         "action": action,

@@ -7,6 +7,7 @@ a time-out or a second request with the same ``Idempotency-Key`` takes it up fro
 import hashlib
 import time
 import uuid
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -19,6 +20,7 @@ from django.utils import timezone
 from waffle import switch_is_active
 
 from offers import inventory, money, targeting
+from offers.contention import retried
 from offers.models import Offer
 from offers.wake import wake
 from purchases import stripe_gateway, transitions
@@ -29,6 +31,7 @@ from purchases.errors import (
     PaymentProviderUnavailable,
     ProviderFailed,
     ProviderRefused,
+    ProviderSaturated,
     ProviderStillRunning,
     ProviderTurnedAway,
     ProviderUnreachable,
@@ -100,23 +103,34 @@ def start(
     if money.to_minor_units(offer.price, offer.currency) * quantity > money.MAXIMUM_MINOR_UNITS:
         raise QuantityTooExpensive
 
+    # With Stripe hanging, the refusal comes before anything is held, and at once.
+    with stripe_gateway.conversation() if offer.price else nullcontext():
+        purchase, is_new = _admit_and_hold(
+            user=user,
+            offer_id=offer_id,
+            quantity=quantity,
+            idempotency_key=idempotency_key,
+            fingerprint=fingerprint,
+            page=f"{site_url}/events/{offer.event.slug}/offers",
+            now=now,
+        )
+        if not is_new:
+            return _replay(purchase, fingerprint, now=now)
+        if purchase.status == Status.PAID:
+            return Started(purchase, replayed=False)
+        return Started(_open_session(purchase), replayed=False)
+
+
+@retried
+def _admit_and_hold(
+    *, user: User, idempotency_key: str | None, **hold: Any
+) -> tuple[Purchase, bool]:
+    """The purchase that this key has made before, or a new one, and whether it is new."""
     with transaction.atomic():
         earlier = _admit(user, idempotency_key)
-        if earlier is None:
-            purchase = _hold(
-                user=user,
-                offer_id=offer_id,
-                quantity=quantity,
-                idempotency_key=idempotency_key,
-                fingerprint=fingerprint,
-                page=f"{site_url}/events/{offer.event.slug}/offers",
-                now=now,
-            )
-    if earlier is not None:
-        return _replay(earlier, fingerprint, now=now)
-    if purchase.status == Status.PAID:
-        return Started(purchase, replayed=False)
-    return Started(_open_session(purchase), replayed=False)
+        if earlier is not None:
+            return earlier, False
+        return _hold(user=user, idempotency_key=idempotency_key, **hold), True
 
 
 def _admit(user: User, idempotency_key: str | None) -> Purchase | None:
@@ -236,12 +250,22 @@ def _replay(purchase: Purchase, fingerprint: str, *, now: datetime) -> Started:
     return Started(_open_session(purchase), replayed=True)
 
 
+def resume(purchase: Purchase) -> Purchase:
+    """Finish a hold whose request died before it had a session; called by reconciliation.
+
+    The same as a repeated request does. Raises ``PaymentProviderUnavailable``.
+    """
+    return _open_session(purchase)
+
+
 def _open_session(purchase: Purchase) -> Purchase:
     """Open the purchase's Checkout Session; on failure give the hold back and raise why."""
     started = time.monotonic()
     while purchase.status == Status.RESERVED:
         try:
             session = create_session(purchase)
+        except ProviderSaturated:
+            raise  # a replay that found no room: nothing was asked, so nothing has changed
         except ProviderUnreachable as error:
             if isinstance(error, ProviderStillRunning) and _is_anothers(purchase, started):
                 raise IdempotencyKeyInUse from error

@@ -104,6 +104,10 @@ class ProviderNotConfigured(PaymentProviderUnavailable):
     """``STRIPE_SECRET_KEY`` is missing. Said to staff by the log, to buyers as unavailable."""
 
 
+class ProviderSaturated(PaymentProviderUnavailable):
+    """This process waits for Stripe as often as it may already: nothing was asked."""
+
+
 class QuantityTooExpensive(DomainError):
     """More than Stripe charges at once, whatever its currency."""
 
@@ -116,6 +120,27 @@ class PaymentMismatch(DomainError):
     """Stripe reports a payment that isn't the one we asked for. Nothing moves; staff must look."""
 
     code = "payment_mismatch"
+
+
+class NotRefundable(DomainError):
+    """Nothing of this purchase can be sent back (any more); the message says why."""
+
+    code = "not_refundable"
+    message = "Only a purchase that is paid can be refunded."
+
+
+class RefundNotAllowed(DomainError):
+    """The caller may know of the purchase, but not send its money back."""
+
+    code = "permission_denied"
+    message = "Only owners and managers of the event's organization can refund a purchase."
+
+
+class InvalidRefundAmount(DomainError):
+    """Nothing, more than is left, or with digits that the currency doesn't have."""
+
+    code = "invalid_refund_amount"
+    attr = "amount"
 
 
 class InvalidWebhook(DomainError):

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from offers.contention import retried
 from purchases import checkout, payments, stripe_gateway, transitions
 from purchases.activity import log_failure
 from purchases.errors import (
@@ -95,19 +96,24 @@ def end(
     if session is not None and session.status == "complete":
         payments.record_session(session, now=now, source=source)
         return Purchase.objects.get(pk=purchase.pk)
+    return _release(
+        purchase.pk,
+        reason=reason,
+        now=now,
+        source=source,
+        actor=actor,
+        # Whether somebody had paid a session that is dead is asked when Stripe is back.
+        stray_session_check_due=not ask_stripe,
+    )
+
+
+@retried
+def _release(purchase_id: uuid.UUID, **how: Any) -> Purchase:
     with transaction.atomic():
-        purchase = transitions.lock(purchase.pk)
+        purchase = transitions.lock(purchase_id)
         if not purchase.is_open_hold:
             return purchase  # a webhook was faster: paid, or about to be settled
-        return transitions.release(
-            purchase,
-            reason=reason,
-            now=now,
-            source=source,
-            actor=actor,
-            # Whether somebody had paid a session that is dead is asked when Stripe is back.
-            stray_session_check_due=not ask_stripe,
-        )
+        return transitions.release(purchase, **how)
 
 
 def _claim(purchase: Purchase) -> Purchase:

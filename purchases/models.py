@@ -77,9 +77,10 @@ class Purchase(models.Model):
         null=True, editable=False, help_text="Somebody is ending this hold, and has until then."
     )
     payment_intent_id = models.CharField(max_length=255, blank=True, editable=False)
-    refund_id = models.CharField(max_length=255, blank=True, editable=False)
-    refund_attempt = models.PositiveSmallIntegerField(
-        default=1, editable=False, help_text="Part of the idempotency key of a refund at Stripe."
+    restock_on_refund = models.BooleanField(
+        default=True,
+        editable=False,
+        help_text="Whether a full refund puts the units back on sale, or writes them off.",
     )
     problem = models.TextField(
         blank=True,
@@ -129,6 +130,11 @@ class Purchase(models.Model):
                 condition=Q(stray_session_check_due=True),
                 name="purchase_stray_session",
             ),
+            models.Index(
+                fields=["payment_intent_id"],
+                condition=~Q(payment_intent_id=""),
+                name="purchase_by_payment",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -177,6 +183,142 @@ class PurchaseTransition(models.Model):
         return f"{self.from_status or 'new'} -> {self.to_status}"
 
 
+class Refund(models.Model):
+    """Money on its way back to a buyer, or back already: one row for each refund of a payment.
+
+    Ours are stored as ``requested`` and then sent: the row is the queue. One that was made in
+    Stripe's dashboard gets its row when Stripe tells of it. Written by ``purchases.refunds`` alone.
+    """
+
+    class State(models.TextChoices):
+        REQUESTED = "requested"
+        PENDING = "pending"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+
+    class Cause(models.TextChoices):
+        STAFF = "staff", "asked for by staff"
+        LATE_PAYMENT = "late_payment", "paid too late, nothing left"
+        SECOND_PAYMENT = "second_payment", "paid a second time"
+        STRIPE = "stripe", "made at Stripe"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    purchase = models.ForeignKey(Purchase, on_delete=models.PROTECT, related_name="refunds")
+    payment_intent_id = models.CharField(
+        max_length=255, help_text="The payment it is of: maybe not the one the purchase is paid by."
+    )
+    amount = models.DecimalField(max_digits=15, decimal_places=3)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.REQUESTED)
+    cause = models.CharField(max_length=20, choices=Cause.choices)
+    reason = models.CharField(max_length=500, blank=True)
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    idempotency_key = models.CharField(max_length=255, null=True)
+    stripe_refund_id = models.CharField(max_length=255, null=True)
+    stripe_attempt = models.PositiveSmallIntegerField(
+        default=1, help_text="Part of the idempotency key sent to Stripe."
+    )
+    attempts = models.PositiveIntegerField(default=0)
+    due_at = models.DateTimeField(help_text="Sent or looked at again, but not before.")
+    error = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+    settled_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["created_at"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(amount__gt=0), name="refund_amount_positive"),
+            models.UniqueConstraint(fields=["stripe_refund_id"], name="refund_by_stripe_id"),
+            models.UniqueConstraint(
+                fields=["purchase", "idempotency_key"], name="refund_once_per_idempotency_key"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["due_at"],
+                condition=Q(state__in=["requested", "pending"]),
+                name="refund_unsettled",
+            ),
+            models.Index(fields=["payment_intent_id"], name="refund_by_payment"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.amount} of {self.purchase_id}: {self.state}"
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the money may still arrive."""
+        return self.state in (self.State.REQUESTED, self.State.PENDING)
+
+
+class Dispute(models.Model):
+    """A cardholder's objection to a payment, as Stripe tells of it; answered in its dashboard.
+
+    The purchase keeps its status: its units are sold until the money is gone for good and staff
+    decide. Written by ``purchases.disputes`` alone.
+    """
+
+    # Stripe's words for a dispute that is over: https://docs.stripe.com/api/disputes/object
+    CLOSED: ClassVar = ("won", "lost", "warning_closed", "prevented")
+
+    id = models.CharField(max_length=255, primary_key=True)
+    purchase = models.ForeignKey(Purchase, on_delete=models.PROTECT, related_name="disputes")
+    amount = models.DecimalField(max_digits=15, decimal_places=3)
+    currency = models.CharField(max_length=3)
+    reason = models.CharField(max_length=100)
+    status = models.CharField(max_length=50)
+    evidence_due_by = models.DateTimeField(
+        null=True, blank=True, help_text="Until then evidence can be handed in at Stripe."
+    )
+    funds_withdrawn_at = models.DateTimeField(null=True, blank=True)
+    funds_reinstated_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField(help_text="Of the newest event, by Stripe's clock.")
+
+    class Meta:
+        ordering: ClassVar = ["evidence_due_by", "created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.status}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.status not in self.CLOSED
+
+
+class Email(models.Model):
+    """A message that a buyer is to get, once for each occasion; ``purchases.mail`` sends it."""
+
+    class Occasion(models.TextChoices):
+        LATE_PAYMENT = "late_payment", "paid too late, money on its way back"
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        SENT = "sent"
+        GIVEN_UP = "given_up"
+
+    purchase = models.ForeignKey(Purchase, on_delete=models.CASCADE, related_name="emails")
+    occasion = models.CharField(max_length=30, choices=Occasion.choices)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
+    attempts = models.PositiveIntegerField(default=0)
+    due_at = models.DateTimeField()
+    error = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["purchase", "occasion"], name="email_once_an_occasion"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["due_at"], condition=Q(state="waiting"), name="email_unsent"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.occasion} for {self.purchase_id}: {self.state}"
+
+
 class StripeEvent(models.Model):
     """A webhook as Stripe sent it: stored first, then processed, kept for a replay."""
 
@@ -185,6 +327,7 @@ class StripeEvent(models.Model):
         PROCESSED = "processed"
         IGNORED = "ignored"
         FAILED = "failed"
+        DEAD = "dead"
 
     id = models.CharField(max_length=255, primary_key=True)
     type = models.CharField(max_length=100)
@@ -195,14 +338,12 @@ class StripeEvent(models.Model):
     error = models.TextField(blank=True)
     received_at = models.DateTimeField()
     processed_at = models.DateTimeField(null=True, blank=True)
-    retry_after = models.DateTimeField(
-        null=True, blank=True, help_text="After a failure it is put off until then."
-    )
+    due_at = models.DateTimeField(help_text="Claimed, or put off after a failure, until then.")
 
     class Meta:
         indexes: ClassVar = [
             models.Index(
-                fields=["retry_after"],
+                fields=["due_at"],
                 condition=Q(state__in=["stored", "failed"]),
                 name="stripe_event_unprocessed",
             ),

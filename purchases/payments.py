@@ -5,31 +5,27 @@ recorded is left as it is, decided under the purchase's row lock.
 """
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-import structlog
 from django.db import transaction
 
 from offers import money
+from offers.contention import retried
 from offers.errors import InsufficientInventory, SoldOut
-from offers.wake import wake
-from purchases import stripe_gateway, transitions
-from purchases.activity import log_failure
-from purchases.errors import PaymentMismatch, PaymentProviderUnavailable, is_stripe_away
-from purchases.models import Purchase
+from purchases import mail, refunds, transitions
+from purchases.activity import alert
+from purchases.errors import PaymentMismatch
+from purchases.models import Email, Purchase, Refund
 from purchases.states import (
     AWAIT_SETTLEMENT,
     OWE_REFUND,
     PAY,
     PAY_LATE,
-    REFUND,
     ReleaseReason,
     Status,
 )
 from purchases.stripe_gateway import CheckoutSession
-
-logger = structlog.get_logger(__name__)
 
 HELD = (Status.RESERVED, Status.AWAITING_PAYMENT, Status.PAYMENT_PROCESSING)
 
@@ -49,29 +45,43 @@ def purchase_of(session: CheckoutSession) -> Purchase | None:
 def record_session(session: CheckoutSession, *, now: datetime, source: str) -> Purchase | None:
     """Bring the purchase up to date with what its session says; ``None`` if it isn't ours.
 
-    Paid: the purchase is paid, late or not. Complete but unpaid: a delayed method, the stock stays
-    held. Expired: the hold is over. Raises ``PaymentMismatch`` for a payment of another amount or
-    for a second payment of the same purchase: nothing moves then, but staff find it noted.
+    Paid: the purchase is paid, late or not; a second payment of one that is paid already is sent
+    back. Complete but unpaid: a delayed method, the stock stays held. Expired: the hold is over.
+    Called by webhooks, sweeps, cancel and reconciliation, outside any transaction; locks the
+    purchase, then its offer. Raises ``PaymentMismatch`` for a payment of another amount: nothing
+    moves then, but staff find it noted.
     """
     found = purchase_of(session)
     if found is None:
         return None
     try:
-        with transaction.atomic():
-            purchase = transitions.lock(found.pk)
-            if session.is_paid:
-                _record_payment(purchase, session, now=now, source=source)
-            elif session.status == "complete":
-                _record_processing(purchase, session, now=now, source=source)
-            elif session.status == "expired":
-                _record_end(purchase, session, ReleaseReason.EXPIRED, now=now, source=source)
+        return _record(found.pk, session, now=now, source=source)
     except PaymentMismatch as error:
         # After the rollback: that somebody must look is the one thing that is to be kept.
         Purchase.objects.filter(pk=found.pk).update(problem=str(error), ending_until=None)
+        alert("payment_mismatch", found, detail=str(error))
         raise
+
+
+@retried
+def _record(
+    purchase_id: uuid.UUID, session: CheckoutSession, *, now: datetime, source: str
+) -> Purchase:
+    with transaction.atomic():
+        purchase = transitions.lock(purchase_id)
+        if session.is_paid:
+            _record_payment(purchase, session, now=now, source=source)
+        elif session.status == "complete" and session.payment_failed:
+            failed = ReleaseReason.PAYMENT_FAILED
+            _record_end(purchase, session, failed, now=now, source=source)
+        elif session.status == "complete":
+            _record_processing(purchase, session, now=now, source=source)
+        elif session.status == "expired":
+            _record_end(purchase, session, ReleaseReason.EXPIRED, now=now, source=source)
     return purchase
 
 
+@retried
 def record_failure(session: CheckoutSession, *, now: datetime, source: str) -> Purchase | None:
     """A delayed payment was refused by the buyer's bank: the stock goes back on sale."""
     found = purchase_of(session)
@@ -87,7 +97,6 @@ def _record_processing(
     purchase: Purchase, session: CheckoutSession, *, now: datetime, source: str
 ) -> None:
     if purchase.status in AWAIT_SETTLEMENT.sources:
-        _refuse_other_session(purchase, session)
         transitions.apply(purchase, AWAIT_SETTLEMENT, now=now, source=source, **_facts(session))
 
 
@@ -99,13 +108,23 @@ def _record_payment(
             f"Session {session.id} took {_written(session.amount_total, session.currency)}, but "
             f"purchase {purchase.pk} costs {_written(purchase.total_minor, purchase.currency)}."
         )
-    facts = _facts(session) | {"paid_at": now}
+    # Stripe's time of payment, not ours of hearing about it; its clock may be ahead of ours.
+    facts = _facts(session) | {"paid_at": min(session.paid_at or now, now)}
     if purchase.status in HELD:
         transitions.apply(purchase, PAY, now=now, source=source, **facts)
     elif purchase.status == Status.RELEASED:
         _record_late_payment(purchase, facts, now=now, source=source)
-    else:
-        _refuse_other_session(purchase, session)
+    elif session.payment_intent_id != purchase.payment_intent_id:
+        refunds.owe(
+            purchase,
+            cause=Refund.Cause.SECOND_PAYMENT,
+            payment_intent_id=session.payment_intent_id,
+            reason=f"Session {session.id} was paid when the purchase was {purchase.status}.",
+            now=now,
+        )
+        return
+    if purchase.refunded_amount:
+        refunds.settle(purchase, now=now, source=source)  # its refund was heard of first
 
 
 def _written(minor: int, currency: str) -> str:
@@ -119,14 +138,31 @@ def _written(minor: int, currency: str) -> str:
 def _record_late_payment(
     purchase: Purchase, facts: dict[str, Any], *, now: datetime, source: str
 ) -> None:
-    """Paid after the hold ended: take stock again if there is some, else owe the money back."""
+    """Paid, but the units are gone from the hold: take stock again if there is some, else owe."""
+    said = _lateness(purchase, facts["paid_at"])
     try:
         # A savepoint, so that the offer's refusal leaves the rest of the transaction usable.
         with transaction.atomic():
-            transitions.apply(purchase, PAY_LATE, now=now, source=source, **facts)
+            transitions.apply(purchase, PAY_LATE, now=now, source=source, reason=said, **facts)
     except (SoldOut, InsufficientInventory) as error:
-        transitions.apply(purchase, OWE_REFUND, now=now, source=source, reason=str(error), **facts)
-        transaction.on_commit(lambda: wake("purchases.send_due_refunds"))
+        why = f"{said} {error}"
+        transitions.apply(purchase, OWE_REFUND, now=now, source=source, reason=why, **facts)
+        refunds.owe(
+            purchase,
+            cause=Refund.Cause.LATE_PAYMENT,
+            payment_intent_id=purchase.payment_intent_id,
+            reason=why,
+            now=now,
+        )
+        mail.enqueue(purchase, Email.Occasion.LATE_PAYMENT, now=now)
+
+
+def _lateness(purchase: Purchase, paid_at: datetime) -> str:
+    """Whose fault it was, for the log: the payment's own time tells, not when we heard of it."""
+    late = paid_at - purchase.reserved_until
+    if late <= timedelta(0):
+        return "Paid in time, but we heard of it only after the hold had been given up."
+    return f"Paid {late.total_seconds() / 60:.0f} min after the hold ended."
 
 
 def _record_end(
@@ -149,14 +185,6 @@ def _record_end(
     transitions.release(purchase, reason=reason, now=now, source=source)
 
 
-def _refuse_other_session(purchase: Purchase, session: CheckoutSession) -> None:
-    if purchase.checkout_session_id not in (None, session.id):
-        raise PaymentMismatch(
-            f"Session {session.id} was paid, but purchase {purchase.pk} is {purchase.status} "
-            f"by session {purchase.checkout_session_id}: refund one of the two."
-        )
-
-
 def _facts(session: CheckoutSession) -> dict[str, Any]:
     return {
         "checkout_session_id": session.id,
@@ -166,77 +194,3 @@ def _facts(session: CheckoutSession) -> dict[str, Any]:
         "checkout_request": None,
         "problem": "",
     }
-
-
-# -- Refunds of late payments ---------------------------------------------------------------------
-
-# A refund that Stripe could not send so often needs a person.
-REFUND_ATTEMPTS = 3
-
-
-def send_due_refunds(*, now: datetime, limit: int = 100) -> int:
-    """Send back what was paid for units that were gone; returns how many Stripe has confirmed.
-
-    Called by the sweep. The idempotency key makes a repetition the same refund; after the 24 h that
-    Stripe keeps keys, the stored refund id does.
-    """
-    confirmed = 0
-    due = Purchase.objects.filter(status=Status.REFUND_DUE, problem="").order_by("paid_at")
-    for purchase in list(due[:limit]):
-        try:
-            confirmed += _record_refund(purchase.pk, _refund(purchase), now=now)
-        except PaymentProviderUnavailable as error:
-            log_failure("refund", purchase, error)
-            if is_stripe_away(error):
-                break
-    return confirmed
-
-
-def _refund(purchase: Purchase) -> stripe_gateway.Refund:
-    if purchase.refund_id:
-        return stripe_gateway.retrieve_refund(purchase.refund_id)
-    return stripe_gateway.create_refund(
-        payment_intent_id=purchase.payment_intent_id,
-        amount=purchase.total_minor,
-        purchase_id=str(purchase.pk),
-        idempotency_key=f"refund:{purchase.pk}:{purchase.refund_attempt}",
-    )
-
-
-def _record_refund(purchase_id: uuid.UUID, refund: stripe_gateway.Refund, *, now: datetime) -> bool:
-    with transaction.atomic():
-        purchase = transitions.lock(purchase_id)
-        if purchase.status != Status.REFUND_DUE:
-            return False
-        if refund.status == "succeeded":
-            transitions.apply(
-                purchase,
-                REFUND,
-                now=now,
-                source="sweep",
-                refund_id=refund.id,
-                refunded_at=now,
-                refunded_amount=purchase.total_price,
-            )
-            return True
-        if refund.status in ("failed", "canceled"):
-            _note_failed_refund(purchase, refund)
-        else:
-            purchase.refund_id = refund.id
-        purchase.save(update_fields=["refund_id", "refund_attempt", "problem"])
-    return False
-
-
-def _note_failed_refund(purchase: Purchase, refund: stripe_gateway.Refund) -> None:
-    purchase.refund_id = ""
-    if purchase.refund_attempt >= REFUND_ATTEMPTS:
-        purchase.problem = f"Refund {refund.id} {refund.status}, as did those before it."
-    else:
-        purchase.refund_attempt += 1
-    logger.error(
-        "refund failed",
-        purchase_id=str(purchase.pk),
-        refund_id=refund.id,
-        status=refund.status,
-        attempt=purchase.refund_attempt,
-    )

@@ -1,13 +1,40 @@
-"""Counters against purchases: does the stock on record equal what was held and sold?"""
+"""Comparing: counters with purchases, and purchases with what Stripe has.
 
+Whatever differs is put right by the functions that the webhooks use, and counted.
+"""
+
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
+from typing import Any
 
+import structlog
+from django.db import transaction
 from django.db.models import F, Q, Sum
 from django.db.models.functions import Coalesce
 
+from offers import inventory
 from offers.models import Offer
-from purchases.states import STATUSES_IN_RESERVED_STOCK, STATUSES_IN_SOLD_STOCK
+from purchases import checkout, payments, refunds, stripe_gateway, webhooks
+from purchases.activity import alert
+from purchases.errors import PaymentMismatch, PaymentProviderUnavailable, is_stripe_away
+from purchases.models import Purchase, StripeEvent
+from purchases.states import (
+    OPEN_HOLDS,
+    STATUSES_IN_RESERVED_STOCK,
+    STATUSES_IN_SOLD_STOCK,
+    Status,
+)
+from purchases.stripe_gateway import CheckoutSession
+
+logger = structlog.get_logger(__name__)
+
+# -- Counters -------------------------------------------------------------------------------------
+
+HELD = Q(purchases__status__in=STATUSES_IN_RESERVED_STOCK)
+SOLD = Q(purchases__status__in=STATUSES_IN_SOLD_STOCK)
 
 
 @dataclass(frozen=True)
@@ -28,12 +55,248 @@ class Difference:
 
 def counter_differences() -> Iterator[Difference]:
     """Compare in one statement, so that a purchase made meanwhile can't look like a difference."""
-    held = Sum("purchases__quantity", filter=Q(purchases__status__in=STATUSES_IN_RESERVED_STOCK))
-    paid = Sum("purchases__quantity", filter=Q(purchases__status__in=STATUSES_IN_SOLD_STOCK))
     offers = (
-        Offer.objects.annotate(held=Coalesce(held, 0), paid=Coalesce(paid, 0))
+        Offer.objects.annotate(
+            held=Coalesce(Sum("purchases__quantity", filter=HELD), 0),
+            paid=Coalesce(Sum("purchases__quantity", filter=SOLD), 0),
+        )
         .exclude(held=F("inventory_reserved"), paid=F("inventory_sold"))
         .order_by("pk")
     )
     for offer in offers:
         yield Difference(offer, reserved=offer.held, sold=offer.paid)
+
+
+def repair(difference: Difference) -> Difference:
+    """Set one offer's counters to what its purchases add up to; returns the sums as written.
+
+    Called by ``check_inventory --repair``. Raises ``TotalBelowCommitted`` when the purchases add up
+    to more than there is: that is oversold, and only people can decide what to do about it.
+    """
+    with transaction.atomic():
+        # Counted under the lock that every change of stock takes, so the sums are the truth.
+        offer = inventory.lock(difference.offer.pk)
+        sums = offer.purchases.aggregate(
+            reserved=Sum("quantity", filter=Q(status__in=STATUSES_IN_RESERVED_STOCK), default=0),
+            sold=Sum("quantity", filter=Q(status__in=STATUSES_IN_SOLD_STOCK), default=0),
+        )
+        inventory.correct(offer_id=offer.pk, **sums)
+    return Difference(offer, **sums)
+
+
+# -- Stripe ---------------------------------------------------------------------------------------
+
+# A request, or a webhook on its way, is left alone for so long.
+IN_PROGRESS = timedelta(minutes=2)
+BATCH = 100
+# So long Stripe tries to deliver an event: https://docs.stripe.com/webhooks#retries
+UNDELIVERED = timedelta(days=3)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that differed: what kind, which object, and what became of it."""
+
+    kind: str
+    about: str
+    outcome: str
+    is_repaired: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.about}: {self.outcome}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """How far back one reconciliation looks, and whether it applies what it finds."""
+
+    since: datetime
+    now: datetime
+    source: str
+    dry_run: bool = False
+
+    @property
+    def settled_by(self) -> datetime:
+        """What is newer may be in the hands of a request, or its webhook on the way."""
+        return self.now - IN_PROGRESS
+
+
+def reconcile(run: Run) -> Iterator[Finding]:
+    """Find what webhooks missed since then, apply it, and yield each finding once it is done.
+
+    Called by ``reconcile_stripe`` and the sweep, outside any transaction. Raises what the gateway
+    raises when Stripe is away: what was found until then is repaired, and the next run goes on.
+    """
+    for find in (_missed_events, _sessions, _unsettled_payments, _holds_without_session, _refunds):
+        for finding in find(run):
+            log = logger.info if finding.is_repaired else logger.error
+            log("reconciliation", kind=finding.kind, about=finding.about, outcome=finding.outcome)
+            yield finding
+
+
+def _missed_events(run: Run) -> Iterator[Finding]:
+    """Events that Stripe couldn't deliver, or that it thinks it did and we don't have."""
+    types = sorted(webhooks.HANDLERS)
+    undelivered_since = min(run.since, run.now - UNDELIVERED)
+    events = chain(
+        stripe_gateway.events_since(undelivered_since, types=types, undelivered_only=True),
+        stripe_gateway.events_since(run.since, types=types, undelivered_only=False),
+    )
+    while batch := list(islice(events, BATCH)):
+        ids = [event["id"] for event in batch]
+        known = set(StripeEvent.objects.filter(pk__in=ids).values_list("pk", flat=True))
+        for data in batch:
+            happened_at = datetime.fromtimestamp(data["created"], UTC)
+            if data["id"] not in known and happened_at <= run.settled_by:
+                known.add(data["id"])
+                yield from _missed_event(data, run)
+
+
+def _missed_event(data: dict[str, Any], run: Run) -> Iterator[Finding]:
+    about = f"{data['type']} {data['id']}"
+    if run.dry_run:
+        yield Finding("missed event", about, "would be processed")
+        return
+    event, is_new = webhooks.store(data, now=run.now)
+    if not is_new:
+        return
+    webhooks.process(event, now=run.now)
+    if event.state != StripeEvent.State.IGNORED:
+        is_repaired = event.state == StripeEvent.State.PROCESSED
+        yield Finding("missed event", about, event.state, is_repaired)
+
+
+def _sessions(run: Run) -> Iterator[Finding]:
+    """Sessions whose state differs from ours, and those that nobody here holds anything for."""
+    sessions = stripe_gateway.sessions_since(run.since)
+    while batch := list(islice(sessions, BATCH)):
+        references = {session.id: _uuid(session.client_reference_id) for session in batch}
+        known = Purchase.objects.in_bulk([ref for ref in references.values() if ref is not None])
+        for session in batch:
+            reference = references[session.id]
+            purchase = known.get(reference) if reference is not None else None
+            if purchase is not None:
+                yield from _compare(session, purchase, run)
+            elif reference is not None:
+                yield from _without_purchase(session, run)
+
+
+def _unsettled_payments(run: Run) -> Iterator[Finding]:
+    """Delayed payments take days, so their sessions may be older than what was listed."""
+    waiting = Purchase.objects.filter(status=Status.PAYMENT_PROCESSING, created_at__lt=run.since)
+    for purchase in list(waiting):
+        session = stripe_gateway.retrieve_session(str(purchase.checkout_session_id))
+        yield from _compare(session, purchase, run)
+
+
+def _compare(session: CheckoutSession, purchase: Purchase, run: Run) -> Iterator[Finding]:
+    """Bring one purchase in line with one of its sessions."""
+    if purchase.created_at > run.settled_by or _agree(session, purchase):
+        return
+    state = f"{session.status} and {session.payment_status}"
+    about = f"session {session.id} is {state}, purchase {purchase.pk} is {purchase.status}"
+    if run.dry_run:
+        yield Finding("session that differs", about, "would be put right")
+        return
+    before = purchase.status
+    try:
+        if session.is_open:
+            session = stripe_gateway.expire_session(session.id)
+        payments.record_session(session, now=run.now, source=run.source)
+    except PaymentMismatch as error:
+        yield Finding("session that differs", about, str(error), is_repaired=False)
+        return
+    purchase.refresh_from_db()
+    # A hold in another hand, a second payment that is known: nothing to tell.
+    if purchase.status != before:
+        yield Finding("session that differs", about, f"the purchase is {purchase.status} now")
+    elif session.status == "expired" and before not in OPEN_HOLDS and "open" in state:
+        yield Finding("session without a hold", about, "expired at Stripe")
+
+
+def _agree(session: CheckoutSession, purchase: Purchase) -> bool:
+    """Whether what the session says is on record: most of them, most of the time, without a lock.
+
+    An open session belongs to a hold that waits for it, or will: any other can only do harm.
+    """
+    if session.is_open:
+        return purchase.status == Status.RESERVED or (
+            purchase.status == Status.AWAITING_PAYMENT
+            and purchase.checkout_session_id == session.id
+        )
+    if session.is_paid:
+        return refunds.purchase_of_payment(session.payment_intent_id) == purchase and (
+            purchase.status not in (*STATUSES_IN_RESERVED_STOCK, Status.RELEASED)
+        )
+    if session.status == "complete" and not session.payment_failed:
+        return purchase.status not in OPEN_HOLDS
+    return (
+        purchase.status not in STATUSES_IN_RESERVED_STOCK
+        or purchase.checkout_session_id != session.id
+    )
+
+
+def _without_purchase(session: CheckoutSession, run: Run) -> Iterator[Finding]:
+    """A session for one of our offers whose purchase isn't here, as after a restored backup.
+
+    Sessions of other installations with the same Stripe account name no offer of ours.
+    """
+    offer_id = _uuid(session.offer_reference)
+    is_ours = offer_id is not None and Offer.objects.filter(pk=offer_id).exists()
+    if not is_ours or session.created > run.settled_by:
+        return
+    about = f"session {session.id}, {session.status} and {session.payment_status}"
+    if session.is_open and run.dry_run:
+        yield Finding("session without a hold", about, "would be expired")
+        return
+    was_open = session.is_open
+    if was_open:
+        session = stripe_gateway.expire_session(session.id)
+    if session.is_paid:
+        alert("payment_without_purchase", session=session.id, payment=session.payment_intent_id)
+        said = "paid, but there is no purchase here: refund it in Stripe's dashboard"
+        yield Finding("session without a hold", about, said, is_repaired=False)
+    elif was_open:
+        yield Finding("session without a hold", about, "expired at Stripe")
+
+
+def _uuid(text: str | None) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text or "")
+    except ValueError:
+        return None
+
+
+def _holds_without_session(run: Run) -> Iterator[Finding]:
+    """Holds whose request died before it had a session: finished, as a repeated request would."""
+    crashed = Purchase.objects.filter(
+        status=Status.RESERVED,
+        created_at__lte=run.settled_by,
+        reserved_until__gt=run.now,
+        checkout_failed_at=None,
+        problem="",
+    )
+    for purchase in list(crashed):
+        if run.dry_run:
+            yield Finding("hold without a session", str(purchase.pk), "would get one")
+            continue
+        try:
+            after = checkout.resume(purchase)
+        except PaymentProviderUnavailable as error:
+            if is_stripe_away(error):
+                raise
+            after = Purchase.objects.get(pk=purchase.pk)
+        if after.status != purchase.status:
+            yield Finding("hold without a session", str(purchase.pk), f"{after.status} now")
+
+
+def _refunds(run: Run) -> Iterator[Finding]:
+    """Refunds of which Stripe knows more than we do: those made in its dashboard, above all."""
+    for refund in stripe_gateway.refunds_since(run.since):
+        if refund.created > run.settled_by or refunds.is_known(refund):
+            continue
+        if run.dry_run:
+            if refunds.purchase_of_payment(refund.payment_intent_id) is not None:
+                yield Finding("missed refund", refund.id, "would be recorded")
+        elif refunds.record(refund, now=run.now, source=run.source) is not None:
+            yield Finding("missed refund", refund.id, refund.status)

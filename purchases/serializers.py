@@ -35,6 +35,16 @@ class PurchaseRequestSerializer(serializers.Serializer):
         return quantity
 
 
+class RefundRequestSerializer(serializers.Serializer):
+    """What an organizer asks to be sent back; without an amount, all that is left."""
+
+    amount = serializers.DecimalField(
+        max_digits=15, decimal_places=3, required=False, allow_null=True, default=None
+    )
+    restock = serializers.BooleanField(default=True)
+    reason = serializers.CharField(max_length=500, required=False, allow_blank=True, default="")
+
+
 class PurchaseSerializer(serializers.ModelSerializer):
     offer = serializers.UUIDField(source="offer_id")
     event: Any = serializers.SlugRelatedField("slug", read_only=True)

@@ -8,7 +8,8 @@ in ``purchases.errors``. Amounts are in minor units here, times are aware dateti
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -30,9 +31,15 @@ from purchases.errors import (
     ProviderUnreachable,
     is_stripe_away,
 )
+from purchases.stripe_traffic import backoff, bulkhead
 
 logger = structlog.get_logger(__name__)
 Answer = TypeVar("Answer")
+
+# How often one call is made when Stripe answers 429, which the SDK doesn't repeat.
+TRIES = 3
+# What tells when a session was paid: the session itself doesn't.
+WITH_CHARGE = "payment_intent.latest_charge"
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,13 @@ class CheckoutSession:
     payment_intent_id: str
     expires_at: datetime
     livemode: bool
+    created: datetime
+    # Of our offer, by our metadata.
+    offer_reference: str | None
+    # A delayed payment that the bank refused. Only the API tells: a webhook has its own type.
+    payment_failed: bool
+    # By Stripe's clock, where it is known; the buyer's deadline is judged by it.
+    paid_at: datetime | None
 
     @property
     def is_open(self) -> bool:
@@ -59,9 +73,16 @@ class CheckoutSession:
         return self.status == "complete" and self.payment_status != "unpaid"
 
     @classmethod
-    def parse(cls, data: dict[str, Any]) -> "CheckoutSession":
-        """Read Stripe's JSON. ``url`` is there only while the session is open."""
+    def parse(cls, data: dict[str, Any], paid_at: datetime | None = None) -> "CheckoutSession":
+        """Read Stripe's JSON. ``url`` is there only while the session is open.
+
+        ``paid_at`` is for a webhook, whose own time is that of the payment.
+        """
         intent = data.get("payment_intent") or ""
+        expanded = intent if isinstance(intent, dict) else {}
+        charge = expanded.get("latest_charge")
+        if isinstance(charge, dict):
+            paid_at = datetime.fromtimestamp(charge["created"], UTC)
         return cls(
             id=data["id"],
             url=data.get("url") or "",
@@ -73,6 +94,39 @@ class CheckoutSession:
             payment_intent_id=intent["id"] if isinstance(intent, dict) else intent,
             expires_at=datetime.fromtimestamp(data["expires_at"], UTC),
             livemode=data["livemode"],
+            created=datetime.fromtimestamp(data["created"], UTC),
+            offer_reference=(data.get("metadata") or {}).get("offer"),
+            payment_failed=data["payment_status"] == "unpaid"
+            and expanded.get("status") in ("requires_payment_method", "canceled"),
+            paid_at=paid_at,
+        )
+
+
+@dataclass(frozen=True)
+class Refund:
+    """What we need to know of a refund. ``amount`` is in minor units; ``reference`` is ours."""
+
+    id: str
+    status: str
+    amount: int
+    currency: str
+    payment_intent_id: str
+    reference: str | None
+    created: datetime
+    failure_reason: str
+
+    @classmethod
+    def parse(cls, data: dict[str, Any]) -> "Refund":
+        intent = data.get("payment_intent") or ""
+        return cls(
+            id=data["id"],
+            status=data.get("status") or "",
+            amount=data["amount"],
+            currency=data["currency"].upper(),
+            payment_intent_id=intent["id"] if isinstance(intent, dict) else intent,
+            reference=(data.get("metadata") or {}).get("refund"),
+            created=datetime.fromtimestamp(data["created"], UTC),
+            failure_reason=data.get("failure_reason") or "",
         )
 
 
@@ -96,15 +150,34 @@ def _ask(what: str, call: Callable[[stripe.StripeClient], Answer]) -> Answer:
         logger.error("stripe not configured", hint="set STRIPE_SECRET_KEY")
         raise ProviderNotConfigured
     connection.close()
-    try:
-        answer = call(_client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE))
-    except stripe.StripeError as error:
-        _log(what, error)
-        failure = _translated(error)
-        _note(away=is_stripe_away(failure))
-        raise failure from error
-    _note(away=False)
-    return answer
+    client = _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE)
+    for last_try in (*[False] * (TRIES - 1), True):
+        backoff.wait()
+        try:
+            with bulkhead.call():
+                answer = call(client)
+        except stripe.StripeError as error:
+            _log(what, error)
+            failure = _translated(error)
+            _note(away=is_stripe_away(failure))
+            limited = isinstance(error, stripe.RateLimitError)
+            if limited:
+                backoff.turned_away()
+            if last_try or not limited:
+                raise failure from error
+        else:
+            backoff.answered()
+            _note(away=False)
+            return answer
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def conversation() -> AbstractContextManager[None]:
+    """Room for several calls in a row, taken before the first; see ``purchases.stripe_traffic``.
+
+    Whoever holds stock before it asks Stripe takes the room first: without any, nothing is held.
+    """
+    return bulkhead.conversation()
 
 
 def _translated(error: stripe.StripeError) -> PaymentProviderUnavailable:
@@ -169,7 +242,10 @@ def create_session(request: dict[str, Any], *, idempotency_key: str) -> Checkout
 
 
 def retrieve_session(session_id: str) -> CheckoutSession:
-    session = _ask("retrieve session", lambda c: c.v1.checkout.sessions.retrieve(session_id))
+    session = _ask(
+        "retrieve session",
+        lambda c: c.v1.checkout.sessions.retrieve(session_id, {"expand": [WITH_CHARGE]}),
+    )
     return CheckoutSession.parse(session.to_dict())
 
 
@@ -202,13 +278,54 @@ def sessions_of(
     found: dict[str, list[CheckoutSession]] = {reference: [] for reference in references}
 
     def walk(client: stripe.StripeClient) -> None:
-        listed = client.v1.checkout.sessions.list({"created": created, "limit": 100})
+        listed = client.v1.checkout.sessions.list(
+            {"created": created, "limit": 100, "expand": [f"data.{WITH_CHARGE}"]}
+        )
         for session in listed.auto_paging_iter():
             if session.client_reference_id in found:
                 found[session.client_reference_id].append(CheckoutSession.parse(session.to_dict()))
 
     _ask("list sessions", walk)
     return found
+
+
+def session_of_payment(payment_intent_id: str) -> CheckoutSession | None:
+    """The session through which a payment came, if it came through one."""
+    listed = _ask(
+        "list sessions of a payment",
+        lambda client: client.v1.checkout.sessions.list(
+            {"payment_intent": payment_intent_id, "expand": [f"data.{WITH_CHARGE}"]}
+        ),
+    )
+    return CheckoutSession.parse(listed.data[0].to_dict()) if listed.data else None
+
+
+def sessions_since(since: datetime) -> Iterator[CheckoutSession]:
+    """Every session opened since then, newest first, a page of 100 at a time."""
+    params: Any = {
+        "created": {"gte": int(since.timestamp())},
+        "limit": 100,
+        "expand": [f"data.{WITH_CHARGE}"],
+    }
+    listing = "list all sessions"
+    for page in _pages(listing, params, lambda client, p: client.v1.checkout.sessions.list(p)):
+        for session in page:
+            yield CheckoutSession.parse(session)
+
+
+def _pages(
+    what: str, params: dict[str, Any], ask: Callable[[stripe.StripeClient, Any], Any]
+) -> Iterator[list[dict[str, Any]]]:
+    """The pages of a list, each asked for only when it is wanted; the caller may work between."""
+    cursor: dict[str, Any] = {}
+    while True:
+        wanted = params | cursor
+        page = _ask(what, lambda client, wanted=wanted: ask(client, wanted))  # type: ignore[misc]
+        found = [item.to_dict() for item in page.data]
+        yield found
+        if not page.has_more or not found:
+            return
+        cursor = {"starting_after": found[-1]["id"]}
 
 
 # -- Products and prices --------------------------------------------------------------------------
@@ -255,33 +372,59 @@ def keep_only_price(product_id: str, keep: str | None) -> None:
 # -- Refunds --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Refund:
-    id: str
-    status: str
-
-
 def create_refund(
-    *, payment_intent_id: str, amount: int, purchase_id: str, idempotency_key: str
+    *, payment_intent_id: str, amount: int, metadata: dict[str, str], idempotency_key: str
 ) -> Refund:
     """Send ``amount`` (minor units) back; `succeeded` or `pending` (its webhook tells the rest)."""
     refund = _ask(
         "create refund",
         lambda client: client.v1.refunds.create(
-            {
-                "payment_intent": payment_intent_id,
-                "amount": amount,
-                "metadata": {"purchase": purchase_id},
-            },
+            {"payment_intent": payment_intent_id, "amount": amount, "metadata": metadata},
             {"idempotency_key": idempotency_key},
         ),
     )
-    return Refund(id=refund.id, status=refund.status or "")
+    return Refund.parse(refund.to_dict())
 
 
 def retrieve_refund(refund_id: str) -> Refund:
     refund = _ask("retrieve refund", lambda client: client.v1.refunds.retrieve(refund_id))
-    return Refund(id=refund.id, status=refund.status or "")
+    return Refund.parse(refund.to_dict())
+
+
+def refunds_of(payment_intent_id: str) -> list[Refund]:
+    """Every refund of one payment, whoever made it."""
+    params: Any = {"payment_intent": payment_intent_id, "limit": 100}
+    return _refunds("list refunds of a payment", params)
+
+
+def refunds_since(since: datetime) -> list[Refund]:
+    """Every refund made since then, whoever made it."""
+    params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100}
+    return _refunds("list all refunds", params)
+
+
+def _refunds(what: str, params: dict[str, Any]) -> list[Refund]:
+    pages = _pages(what, params, lambda client, p: client.v1.refunds.list(p))
+    return [Refund.parse(refund) for page in pages for refund in page]
+
+
+# -- Events ---------------------------------------------------------------------------------------
+
+
+def events_since(
+    since: datetime, *, types: list[str], undelivered_only: bool
+) -> Iterator[dict[str, Any]]:
+    """Events of the ``types`` (at most 20), newest first, as their webhooks would have come.
+
+    Stripe keeps them for 30 days: https://docs.stripe.com/api/events/list
+    """
+    params: Any = {"created": {"gte": int(since.timestamp())}, "types": types, "limit": 100}
+    if undelivered_only:
+        params["delivery_success"] = False
+    for page in _pages("list events", params, lambda client, p: client.v1.events.list(p)):
+        for event in page:
+            # The SDK makes decimals of some numbers; on the wire they are strings.
+            yield json.loads(json.dumps(event, default=str))
 
 
 # -- Webhooks -------------------------------------------------------------------------------------

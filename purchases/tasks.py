@@ -3,11 +3,14 @@
 Each is named, not imported, by whoever wakes it; each may run at any time, twice, or not at all.
 """
 
+from datetime import timedelta
+
 import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from purchases import holds, payments, stripe_catalog, webhooks
+from purchases import holds, mail, reconciliation, refunds, stripe_catalog, webhooks
+from purchases.activity import alert
 from purchases.errors import PaymentProviderUnavailable
 from purchases.states import ReleaseReason, Status
 
@@ -15,6 +18,8 @@ logger = structlog.get_logger(__name__)
 
 # Holds that one sweep looks at: at Stripe's 25 requests/s in test mode, well under a minute.
 BATCH = 500
+# How far back the reconciliation looks that runs all the time; staff can look further.
+RECONCILED = timedelta(hours=2)
 
 
 @shared_task(name="purchases.end_overdue_holds")
@@ -55,6 +60,32 @@ def process_events() -> int:
     return webhooks.process_unprocessed(now=timezone.now())
 
 
-@shared_task(name="purchases.send_due_refunds")
-def send_due_refunds() -> int:
-    return payments.send_due_refunds(now=timezone.now())
+@shared_task(name="purchases.send_refunds")
+def send_refunds() -> int:
+    return refunds.send_due(now=timezone.now())
+
+
+@shared_task(name="purchases.send_emails")
+def send_emails() -> int:
+    return mail.send_due(now=timezone.now())
+
+
+@shared_task(name="purchases.reconcile")
+def reconcile() -> int:
+    """Apply what webhooks missed lately. Returns the number of findings; each is logged."""
+    now = timezone.now()
+    run = reconciliation.Run(since=now - RECONCILED, now=now, source="sweep")
+    try:
+        return sum(1 for _ in reconciliation.reconcile(run))
+    except PaymentProviderUnavailable as error:
+        logger.warning("reconciliation put off", error=str(error))
+        return 0
+
+
+@shared_task(name="purchases.check_inventory")
+def check_inventory() -> int:
+    """Compare counters with purchases; an alert for each difference, which is a defect of ours."""
+    differences = list(reconciliation.counter_differences())
+    for difference in differences:
+        alert("inventory_differs", offer_id=str(difference.offer.pk), detail=str(difference))
+    return len(differences)

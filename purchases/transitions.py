@@ -131,8 +131,10 @@ def _move_stock(purchase: Purchase, before: Stock, after: Stock) -> None:
             inventory.confirm(offer_id=offer_id, quantity=quantity)
         case (Stock.RESERVED, Stock.NONE):
             inventory.release(offer_id=offer_id, quantity=quantity)
-        case (Stock.SOLD, Stock.NONE):
+        case (Stock.SOLD, Stock.NONE) if purchase.restock_on_refund:
             inventory.restock(offer_id=offer_id, quantity=quantity)
+        case (Stock.SOLD, Stock.NONE):
+            inventory.write_off(offer_id=offer_id, quantity=quantity)
         case (Stock.NONE, Stock.SOLD):
             # A late payment takes stock as a new purchase would: it may find none.
             inventory.reserve(offer_id=offer_id, quantity=quantity)

@@ -21,9 +21,14 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from offers.throttling import PurchasesPerAddress, PurchasesPerUser
-from purchases import checkout, holds, webhooks
+from purchases import checkout, holds, refunds, webhooks
 from purchases.models import Purchase
-from purchases.serializers import PurchaseQuery, PurchaseRequestSerializer, PurchaseSerializer
+from purchases.serializers import (
+    PurchaseQuery,
+    PurchaseRequestSerializer,
+    PurchaseSerializer,
+    RefundRequestSerializer,
+)
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -91,6 +96,32 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
         """Give an unpaid hold back at once."""
         purchase = holds.cancel(purchase_id=pk, user=buyer(request), now=timezone.now())
         return Response(self.get_serializer(purchase).data)
+
+    @extend_schema(
+        request=RefundRequestSerializer,
+        parameters=[IDEMPOTENCY_KEY],
+        responses={202: PurchaseSerializer},
+    )
+    @action(detail=True, methods=["post"])
+    def refund(self, request: Request, pk: Any) -> Response:
+        """Send the money back, or a part of it; for owners and managers of the organization.
+
+        Without `amount`, all that is left: the purchase is `refunding`, then `refunded`, and its
+        units go back on sale, unless `restock` is false. A part leaves it `paid` with its units.
+        The same request again is the same refund: give it an `Idempotency-Key`, or another reason,
+        to send the same part a second time within five minutes.
+        """
+        wanted = RefundRequestSerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        purchase = refunds.request(
+            purchase_id=pk,
+            actor=buyer(request),
+            source="api",
+            now=timezone.now(),
+            idempotency_key=idempotency_key(request),
+            **wanted.validated_data,
+        )
+        return Response(self.get_serializer(purchase).data, status=202)
 
 
 def idempotency_key(request: Request) -> str | None:

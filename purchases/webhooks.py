@@ -2,115 +2,264 @@
 
 Stored first means that an event is never lost: what fails keeps its traceback and is processed
 again by the sweep or by ``replay_events``. The same event any number of times is harmless, because
-``payments`` decides under the purchase's lock.
+``payments``, ``refunds`` and ``disputes`` decide under the purchase's lock.
 """
 
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from offers.errors import DomainError
-from purchases import payments, stripe_gateway
+from offers import row_queue
+from offers.contention import lock_wait
+from offers.errors import DomainError, database_is_busy
+from offers.wake import wake
+from purchases import disputes, payments, refunds, stripe_gateway
+from purchases.activity import alert
+from purchases.errors import is_stripe_away
 from purchases.models import Purchase, StripeEvent
 from purchases.stripe_gateway import CheckoutSession
 
 logger = structlog.get_logger(__name__)
 
-Handler = Callable[..., Purchase | None]
+# An event is left so long to the request or worker that has it.
+LEASE = timedelta(seconds=60)
+# Milliseconds. A webhook's answer doesn't wait longer for a row: the worker has more time.
+INLINE_LOCK_WAIT = 1000
+# About five hours of tries; after that a person has to look.
+ATTEMPTS = 12
+BATCH = 50
+# What is in Stripe's or the database's way, and not in the event, is tried again without counting.
+PUT_OFF = timedelta(seconds=15)
 
-SESSION_HANDLERS: dict[str, Handler] = {
-    "checkout.session.completed": payments.record_session,
-    "checkout.session.expired": payments.record_session,
-    "checkout.session.async_payment_succeeded": payments.record_session,
-    "checkout.session.async_payment_failed": payments.record_failure,
-}
 
-# An event without an outcome is left to the request that stored it for so long.
-IN_PROCESS = timedelta(seconds=60)
-LONGEST_DELAY = timedelta(hours=1)
+class AskStripeLater(Exception):
+    """What the event means takes a question to Stripe, which a webhook's answer can't wait for."""
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """An event as its handler gets it. ``may_ask``: whether Stripe may be asked about it."""
+
+    type: str
+    created: datetime
+    data: dict[str, Any]
+    now: datetime
+    may_ask: bool
 
 
 def receive(payload: bytes, signature: str, *, now: datetime) -> StripeEvent:
     """Store a webhook and process it; called by the API with the raw body.
 
     Raises ``InvalidWebhook`` before anything is stored. Once it is stored, a failure to process it
-    is ours to repeat, not Stripe's: it is on record, and this returns.
+    is ours to repeat, not Stripe's: it is on record, and this returns. Processing it here takes
+    no longer than some locks do; the rest is left to the worker.
     """
     data = stripe_gateway.verify_webhook(payload, signature)
-    event, created = StripeEvent.objects.get_or_create(
+    event, is_new = store(data, now=now)
+    if is_new:
+        process(event, now=now, may_ask=False)
+    return event
+
+
+def store(data: dict[str, Any], *, now: datetime) -> tuple[StripeEvent, bool]:
+    """Store an event once and return it, and whether it is new; a new one is the caller's to do."""
+    return StripeEvent.objects.get_or_create(
         id=data["id"],
         defaults={
             "type": data["type"],
             "created": datetime.fromtimestamp(data["created"], UTC),
             "payload": data,
             "received_at": now,
+            "attempts": 1,
+            "due_at": timezone.now() + LEASE,
         },
     )
-    if created or event.state in (StripeEvent.State.STORED, StripeEvent.State.FAILED):
-        process(event, now=now)
-    return event
 
 
-def process(event: StripeEvent, *, now: datetime) -> StripeEvent:
-    """Apply one stored event and note the outcome on it; what it raises itself is noted too."""
+def process(event: StripeEvent, *, now: datetime, may_ask: bool = True) -> StripeEvent:
+    """Apply one event that the caller has claimed, and note the outcome on it; raises nothing.
+
+    Without ``may_ask`` it is a matter of milliseconds, or left to the worker: see ``receive``.
+    """
     try:
-        state, note = _dispatch(event, now=now)
-    except Exception as error:
-        # Anything at all: the event is stored and must not be lost to a bug of ours.
-        event.state = StripeEvent.State.FAILED
-        event.error = traceback.format_exc()
-        expected = isinstance(error, DomainError)
-        logger.error(  # noqa: TRY400 - the traceback of an expected refusal says nothing
-            "stripe event failed",
-            event_id=event.pk,
-            event_type=event.type,
-            error=f"{type(error).__name__}: {error}",
-            exc_info=not expected,
-        )
-    else:
-        event.state, event.error = state, note
+        with nullcontext() if may_ask else lock_wait(INLINE_LOCK_WAIT):
+            event.state, event.error = _dispatch(event, now=now, may_ask=may_ask)
         event.processed_at = timezone.now()
-    delay = min(timedelta(seconds=15) * 2 ** min(event.attempts, 10), LONGEST_DELAY)
+    except AskStripeLater:
+        _leave_to_worker(event)
+    except Exception as error:  # noqa: BLE001 - the event is stored; no bug of ours may lose it
+        if not may_ask and database_is_busy(error):
+            _leave_to_worker(event)
+        else:
+            _note_failure(event, error)
     StripeEvent.objects.filter(pk=event.pk).update(
         state=event.state,
         error=event.error,
         processed_at=event.processed_at,
-        attempts=F("attempts") + 1,
-        retry_after=timezone.now() + delay,
+        attempts=event.attempts,
+        due_at=event.due_at,
     )
+    if event.state == StripeEvent.State.STORED:
+        wake("purchases.process_events")
     return event
 
 
-def _dispatch(event: StripeEvent, *, now: datetime) -> tuple[StripeEvent.State, str]:
-    handler = SESSION_HANDLERS.get(event.type)
-    if handler is None:
-        return StripeEvent.State.IGNORED, "Nothing here depends on events of this type."
-    session = CheckoutSession.parse(event.payload["data"]["object"])
-    if session.livemode != stripe_gateway.is_live():
-        return StripeEvent.State.IGNORED, "Live and test mode don't mix: not of our key's mode."
-    purchase = handler(session, now=now, source="webhook")
-    if purchase is None:
-        return StripeEvent.State.IGNORED, f"No purchase here has the session {session.id}."
-    return StripeEvent.State.PROCESSED, ""
+def _leave_to_worker(event: StripeEvent) -> None:
+    event.due_at = timezone.now()
+    event.attempts -= 1
+
+
+def _note_failure(event: StripeEvent, error: Exception) -> None:
+    event.state = StripeEvent.State.FAILED
+    event.error = traceback.format_exc()
+    logger.error(
+        "stripe event failed",
+        event_id=event.pk,
+        event_type=event.type,
+        error=f"{type(error).__name__}: {error}",
+        # The traceback of an expected refusal says nothing.
+        exc_info=None if isinstance(error, DomainError) else error,
+    )
+    if is_stripe_away(error) or database_is_busy(error):
+        event.attempts -= 1
+        event.due_at = timezone.now() + PUT_OFF
+    elif event.attempts >= ATTEMPTS:
+        event.state = StripeEvent.State.DEAD
+        alert("dead_event", event_id=event.pk, event_type=event.type, error=str(error))
+    else:
+        event.due_at = timezone.now() + row_queue.delay(event.attempts)
 
 
 def unprocessed(*, now: datetime) -> QuerySet[StripeEvent]:
     """Events that failed, or whose request died after storing them, and whose time has come."""
-    died = Q(retry_after__isnull=True, received_at__lte=now - IN_PROCESS)
     return StripeEvent.objects.filter(
-        died | Q(retry_after__lte=now),
+        due_at__lte=now,
         state__in=[StripeEvent.State.STORED, StripeEvent.State.FAILED],
     )
 
 
 def process_unprocessed(*, now: datetime, limit: int = 500) -> int:
-    """Process what is left over, oldest first; called by the sweep. Returns how many succeeded."""
+    """Process what is left over, oldest first; called by the sweep. Returns how many succeeded.
+
+    Claimed in batches, so that several workers share the work.
+    """
     done = 0
-    for event in list(unprocessed(now=now).order_by("created")[:limit]):
-        process(event, now=now)
-        done += event.state != StripeEvent.State.FAILED
+    for _ in range(0, limit, BATCH):
+        due = unprocessed(now=now).order_by("created")
+        claimed = row_queue.claim(due, clock=timezone.now(), lease=LEASE, limit=BATCH)
+        for event in claimed:
+            process(event, now=now)
+            done += event.state in (StripeEvent.State.PROCESSED, StripeEvent.State.IGNORED)
+        if len(claimed) < BATCH:
+            break
     return done
+
+
+def replay(event: StripeEvent, *, now: datetime) -> StripeEvent:
+    """Process an event again, whatever became of it; called by staff. A dead one lives again."""
+    StripeEvent.objects.filter(pk=event.pk).update(
+        attempts=F("attempts") + 1, due_at=timezone.now() + LEASE
+    )
+    if event.state == StripeEvent.State.DEAD:
+        event.attempts = 0
+    event.attempts += 1
+    return process(event, now=now)
+
+
+# -- What each type means -------------------------------------------------------------------------
+
+
+def _dispatch(event: StripeEvent, *, now: datetime, may_ask: bool) -> tuple[StripeEvent.State, str]:
+    handler = HANDLERS.get(event.type)
+    if handler is None:
+        return StripeEvent.State.IGNORED, "Nothing here depends on events of this type."
+    data = event.payload["data"]["object"]
+    # Not every object says so itself, but each event does.
+    if data.get("livemode", event.payload.get("livemode")) is not stripe_gateway.is_live():
+        return StripeEvent.State.IGNORED, "Live and test mode don't mix: not of our key's mode."
+    purchase = handler(Occurrence(event.type, event.created, data, now, may_ask))
+    if purchase is None:
+        return StripeEvent.State.IGNORED, f"No purchase here has to do with {data.get('id')}."
+    return StripeEvent.State.PROCESSED, ""
+
+
+def _session(event: Occurrence) -> Purchase | None:
+    session = CheckoutSession.parse(event.data, paid_at=event.created)
+    return payments.record_session(session, now=event.now, source="webhook")
+
+
+def _session_failed(event: Occurrence) -> Purchase | None:
+    session = CheckoutSession.parse(event.data)
+    return payments.record_failure(session, now=event.now, source="webhook")
+
+
+def _refund(event: Occurrence) -> Purchase | None:
+    refund = stripe_gateway.Refund.parse(event.data)
+
+    def record() -> Purchase | None:
+        return refunds.record(refund, now=event.now, source="webhook")
+
+    return record() or _after_the_payment(refund.payment_intent_id, record, event)
+
+
+def _charge_refunded(event: Occurrence) -> Purchase | None:
+    """Something of a charge was refunded; the refund's own event tells what, unless it got lost."""
+    payment = event.data.get("payment_intent") or ""
+    found = refunds.purchase_of_payment(payment)
+    if found is None:
+        return _after_the_payment(payment, lambda: _charge_refunded(event), event)
+    if refunds.is_all_known(payment, event.data["amount_refunded"], event.data["currency"]):
+        return found
+    if not event.may_ask:
+        raise AskStripeLater
+    for refund in stripe_gateway.refunds_of(payment):
+        refunds.record(refund, now=event.now, source="webhook")
+    return found
+
+
+def _dispute(event: Occurrence) -> Purchase | None:
+    def record() -> Purchase | None:
+        return disputes.record(event.data, event_type=event.type, happened_at=event.created)
+
+    return record() or _after_the_payment(event.data.get("payment_intent") or "", record, event)
+
+
+def _after_the_payment(
+    payment_intent_id: str, record: Callable[[], Purchase | None], event: Occurrence
+) -> Purchase | None:
+    """Record what has overtaken the news of its own payment, by asking Stripe for those first."""
+    if not payment_intent_id:
+        return None
+    if not event.may_ask:
+        raise AskStripeLater
+    session = stripe_gateway.session_of_payment(payment_intent_id)
+    if session is None:
+        return None
+    purchase = payments.record_session(session, now=event.now, source="webhook")
+    if purchase is None or not refunds.purchase_of_payment(payment_intent_id):
+        return None
+    return record()
+
+
+HANDLERS: dict[str, Callable[[Occurrence], Purchase | None]] = {
+    "checkout.session.completed": _session,
+    "checkout.session.expired": _session,
+    "checkout.session.async_payment_succeeded": _session,
+    "checkout.session.async_payment_failed": _session_failed,
+    "refund.created": _refund,
+    "refund.updated": _refund,
+    "refund.failed": _refund,
+    "charge.refunded": _charge_refunded,
+    "charge.dispute.created": _dispute,
+    "charge.dispute.updated": _dispute,
+    "charge.dispute.closed": _dispute,
+    "charge.dispute.funds_withdrawn": _dispute,
+    "charge.dispute.funds_reinstated": _dispute,
+}

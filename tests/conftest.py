@@ -17,7 +17,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from offers.breaker import redis_breaker
 from offers.models import Offer
-from purchases import reconciliation, stripe_gateway, webhooks
+from purchases import reconciliation, stripe_gateway, stripe_traffic, webhooks
 from tests.sandbox_process import SandboxProcess
 
 WEBHOOK_SECRET = "whsec_tests"
@@ -28,10 +28,16 @@ def fresh_caches() -> Iterator[None]:
     """No rate counter, switch or broken breaker is left over from another test."""
     redis_breaker.succeeded()
     stripe_gateway._note(away=False)
+    end_pause()
     for name in ("default", "process", "switches"):
         caches[name].clear()
     yield
     redis_breaker.succeeded()
+
+
+def end_pause() -> None:
+    """The pause after a 429 has passed."""
+    stripe_traffic.backoff._pause = stripe_traffic.backoff._until = 0.0
 
 
 @pytest.fixture(scope="session")

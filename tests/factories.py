@@ -21,7 +21,7 @@ from offers.models import (
     TicketTier,
 )
 from purchases import states, transitions
-from purchases.models import Purchase
+from purchases.models import Dispute, Purchase, Refund
 from purchases.states import ReleaseReason, Status
 
 
@@ -146,8 +146,25 @@ class PurchaseFactory(DjangoModelFactory):
                     source="tests",
                     **cls._facts(purchase, transition, session_id),
                 )
+                cls._add_refund(purchase, transition)
         purchase.offer.refresh_from_db()
         return purchase
+
+    @staticmethod
+    def _add_refund(purchase: Purchase, transition: states.Transition) -> None:
+        """The row that stands behind money on its way back, or back."""
+        if transition in (states.OWE_REFUND, states.REQUEST_REFUND, states.REFUND):
+            is_back = transition is states.REFUND
+            RefundFactory(
+                purchase=purchase,
+                cause=(
+                    Refund.Cause.LATE_PAYMENT
+                    if transition is states.OWE_REFUND
+                    else Refund.Cause.STAFF
+                ),
+                state=Refund.State.SUCCEEDED if is_back else Refund.State.REQUESTED,
+                settled_at=purchase.created_at if is_back else None,
+            )
 
     @staticmethod
     def _facts(
@@ -168,3 +185,32 @@ class PurchaseFactory(DjangoModelFactory):
                 "refunded_amount": purchase.total_price,
             }
         return {}
+
+
+class RefundFactory(DjangoModelFactory):
+    """All of a purchase's payment, asked for by staff and not sent yet."""
+
+    class Meta:
+        model = Refund
+
+    purchase = factory.SubFactory(PurchaseFactory, status=Status.PAID)
+    payment_intent_id = factory.SelfAttribute("purchase.payment_intent_id")
+    amount = factory.SelfAttribute("purchase.total_price")
+    cause = Refund.Cause.STAFF
+    created_at = factory.SelfAttribute("purchase.created_at")
+    due_at = factory.SelfAttribute("created_at")
+
+
+class DisputeFactory(DjangoModelFactory):
+    class Meta:
+        model = Dispute
+
+    id = factory.Sequence(lambda n: f"du_{n}")
+    purchase = factory.SubFactory(PurchaseFactory, status=Status.PAID)
+    amount = factory.SelfAttribute("purchase.total_price")
+    currency = factory.SelfAttribute("purchase.currency")
+    reason = "fraudulent"
+    status = "needs_response"
+    created_at = factory.SelfAttribute("purchase.created_at")
+    updated_at = factory.SelfAttribute("created_at")
+    evidence_due_by = factory.LazyAttribute(lambda self: self.created_at + timedelta(days=7))

@@ -18,10 +18,12 @@ from waffle.models import Sample
 
 from offers import inventory
 from offers.models import Event, Membership, Offer, Organization, Registration
-from purchases.models import StripeEvent
+from purchases import mail
+from purchases.models import Email, StripeEvent
 from purchases.states import Status
 from tests.conftest import at_once, counters
 from tests.factories import (
+    DisputeFactory,
     EventFactory,
     EventSessionFactory,
     MembershipFactory,
@@ -57,8 +59,12 @@ def one_of_each() -> None:
         type="checkout.session.completed",
         created=timezone.now(),
         received_at=timezone.now(),
+        due_at=timezone.now(),
         payload={"id": "evt_1"},
     )
+    purchase = PurchaseFactory(status=Status.REFUNDING)
+    DisputeFactory(purchase=purchase)
+    mail.enqueue(purchase, Email.Occasion.LATE_PAYMENT, now=timezone.now())
     Group.objects.create(name="Box office")
     waffle.get_waffle_switch_model().objects.get_or_create(name="purchases")
     waffle.get_waffle_flag_model().objects.create(name="flag")

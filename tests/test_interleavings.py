@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from offers import inventory
 from offers.models import Offer
-from purchases import checkout, holds, payments, stripe_catalog, stripe_gateway
+from purchases import checkout, holds, stripe_catalog, stripe_gateway
 from purchases.errors import ProviderFailed, ProviderRefused, ProviderUnreachable
 from purchases.models import Purchase
 from purchases.states import ReleaseReason, Status
@@ -256,23 +256,6 @@ def test_stray_payment_that_does_not_fit_does_not_keep_the_others_waiting(
     assert Purchase.objects.get(pk=bought[0]["id"]).problem
     assert counters(offers[0]) == (0, 0)
     assert counters(offers[1]) == (0, 1)
-
-
-def test_refund_that_stripe_can_not_send_is_tried_again_and_then_shown_to_staff(
-    sandbox: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keys = []
-
-    def failing(**asked: Any) -> stripe_gateway.Refund:
-        keys.append(asked["idempotency_key"])
-        return stripe_gateway.Refund(id=f"re_{len(keys)}", status="failed")
-
-    purchase = PurchaseFactory(status=Status.REFUND_DUE)
-    monkeypatch.setattr(stripe_gateway, "create_refund", failing)
-    for _ in range(5):
-        payments.send_due_refunds(now=timezone.now())
-    assert keys == [f"refund:{purchase.pk}:{n}" for n in (1, 2, 3)]
-    assert Purchase.objects.get().problem == "Refund re_3 failed, as did those before it."
 
 
 def test_sync_during_a_save_leaves_the_current_price_active(

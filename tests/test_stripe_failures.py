@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from offers.errors import DomainError
-from purchases import holds, stripe_gateway
+from purchases import holds, refunds, stripe_gateway
 from purchases.errors import ProviderUnreachable
 from purchases.models import Purchase
 from purchases.states import ReleaseReason, Status
@@ -270,8 +270,6 @@ def test_paid_too_late_takes_stock_again_while_there_is_some(sandbox: Any, clien
 
 
 def test_paid_too_late_with_nothing_left_is_refunded(sandbox: Any, client_of: Any) -> None:
-    from purchases import payments
-
     offer = OfferFactory(inventory_total=1)
     purchase = buy(client_of(UserFactory()), offer).json()
     sandbox.act(purchase["checkout_session_id"], "pay")
@@ -282,10 +280,10 @@ def test_paid_too_late_with_nothing_left_is_refunded(sandbox: Any, client_of: An
 
     late = Purchase.objects.get(pk=purchase["id"])
     assert late.status == Status.REFUND_DUE
-    assert payments.send_due_refunds(now=timezone.now()) == 1
+    assert refunds.send_due(now=timezone.now()) == 1
     late.refresh_from_db()
     assert (late.status, late.refunded_amount) == (Status.REFUNDED, late.total_price)
-    assert payments.send_due_refunds(now=timezone.now()) == 0
+    assert refunds.send_due(now=timezone.now()) == 0
     assert len(sandbox.client.v1.refunds.list().data) == 1
     assert counters(offer) == (1, 0)
 

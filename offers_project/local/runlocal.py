@@ -130,7 +130,7 @@ class LocalRun:
         )
         env = {
             "GRANIAN_WORKERS": "2",
-            "GRANIAN_BLOCKING_THREADS": "16",
+            "GRANIAN_BLOCKING_THREADS": "32",
             **supplied,
             **given,
             "LOCAL_RUN": "1",

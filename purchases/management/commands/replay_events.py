@@ -6,13 +6,15 @@ from django.utils import timezone
 from purchases import webhooks
 from purchases.models import StripeEvent
 
+FAILED = (StripeEvent.State.FAILED, StripeEvent.State.DEAD)
+
 
 class Command(BaseCommand):
     help = "Process stored Stripe events again. Harmless for those that were processed before."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("ids", nargs="*", metavar="ID", help="Stripe's event ids (evt_…)")
-        parser.add_argument("--failed", action="store_true", help="every event that failed")
+        parser.add_argument("--failed", action="store_true", help="all that failed, dead ones too")
         parser.add_argument("--dry-run", action="store_true", help="only list them")
 
     def handle(self, *args: Any, ids: list[str], failed: bool, dry_run: bool, **_: Any) -> None:
@@ -25,12 +27,12 @@ class Command(BaseCommand):
             if unknown:
                 raise CommandError(f"Not stored here: {', '.join(unknown)}.")
         if failed:
-            events = events.filter(state=StripeEvent.State.FAILED)
+            events = events.filter(state__in=FAILED)
         still_failing = 0
         for event in events:
             if not dry_run:
-                webhooks.process(event, now=timezone.now())
-                still_failing += event.state == StripeEvent.State.FAILED
+                webhooks.replay(event, now=timezone.now())
+                still_failing += event.state in FAILED
             self.stdout.write(f"{event.pk} {event.type}: {event.state}")
         if still_failing:
             raise CommandError(f"{still_failing} events still fail: see their error in the admin.")

@@ -1,0 +1,45 @@
+"""Rows that are work to do: claimed by one process at a time, put off after a failure.
+
+The row is the queue (events, refunds, e-mails): a message to the worker only makes things sooner.
+A queue's model has ``due_at`` and ``attempts``. A claim moves ``due_at`` on by a lease, so a
+process that dies in the middle loses the row to the next one when the lease is over.
+"""
+
+import random
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from django.db import models, transaction
+from django.db.models import F, QuerySet
+
+Row = TypeVar("Row", bound=models.Model)
+
+FIRST_DELAY = timedelta(seconds=15)
+LONGEST_DELAY = timedelta(hours=1)
+
+
+def claim(due: QuerySet[Row], *, clock: datetime, lease: timedelta, limit: int) -> list[Row]:
+    """Take up to ``limit`` of the ``due`` rows, in their order, for as long as ``lease``.
+
+    Called outside any transaction by sweeps and tasks. Rows that another process is claiming at
+    this moment are skipped, not waited for. ``clock`` is the real time: a lease is about processes.
+    """
+    with transaction.atomic():
+        rows = list(due.select_for_update(skip_locked=True, of=("self",), no_key=True)[:limit])
+        due.model._default_manager.filter(pk__in=[row.pk for row in rows]).update(
+            due_at=clock + lease, attempts=F("attempts") + 1
+        )
+    for row in rows:
+        row.due_at = clock + lease  # type: ignore[attr-defined]  # see the module
+        row.attempts += 1  # type: ignore[attr-defined]
+    return rows
+
+
+def delay(attempts: int) -> timedelta:
+    """How long to wait after that many failures: 15 s, 30 s, 60 s … an hour, give or take 20%.
+
+    The spread keeps rows that failed together from coming back together.
+    """
+    pause = min(FIRST_DELAY * 2 ** min(max(attempts - 1, 0), 12), LONGEST_DELAY)
+    spread = random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+    return timedelta(seconds=pause.total_seconds() * spread)

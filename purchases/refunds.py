@@ -1,0 +1,428 @@
+"""Sending money back, and hearing that it was: by staff, for late payments, in Stripe's dashboard.
+
+A refund is a row that is stored in the transaction that decides on it, and sent afterwards by
+``send_due``. What Stripe says of any refund comes to ``record``, in any order and any number of
+times; ``settle`` then brings the purchase's status in line with the money, under its row lock.
+"""
+
+import uuid
+from contextlib import suppress
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import Q, QuerySet, Sum
+from django.utils import timezone
+
+from offers import money, row_queue, targeting
+from offers.contention import retried
+from offers.wake import wake
+from purchases import stripe_gateway, transitions
+from purchases.activity import alert, log_activity, log_failure
+from purchases.errors import (
+    IdempotencyKeyReused,
+    InvalidRefundAmount,
+    NotRefundable,
+    PaymentProviderUnavailable,
+    ProviderFailed,
+    ProviderRefused,
+    ProviderTurnedAway,
+    PurchaseNotFound,
+    RefundNotAllowed,
+    is_stripe_away,
+)
+from purchases.models import Dispute, Purchase, Refund
+from purchases.states import (
+    REFUND,
+    REFUND_FAILED,
+    REFUND_RETURNED,
+    REQUEST_REFUND,
+    Status,
+)
+
+# The same request again within this time is taken for a repetition, not for another refund.
+REPEATED_WITHIN = timedelta(minutes=5)
+# Longer than the longest conversation with Stripe.
+LEASE = timedelta(seconds=60)
+# A pending refund takes days; Stripe's webhook tells sooner than this question.
+ASK_AGAIN = timedelta(hours=1)
+UNDER_WAY = (Refund.State.REQUESTED, Refund.State.PENDING)
+# What a refund can become, in this order only: a late webhook must not turn it back.
+RANK = {
+    Refund.State.REQUESTED: 0,
+    Refund.State.PENDING: 1,
+    Refund.State.SUCCEEDED: 2,
+    Refund.State.FAILED: 3,
+}
+# https://docs.stripe.com/api/refunds/object: `canceled` and `failed` are final, money is back here.
+STATE_AT_STRIPE = {
+    "pending": Refund.State.PENDING,
+    "requires_action": Refund.State.PENDING,
+    "succeeded": Refund.State.SUCCEEDED,
+    "failed": Refund.State.FAILED,
+    "canceled": Refund.State.FAILED,
+}
+
+
+# -- Asking for one -------------------------------------------------------------------------------
+
+
+@retried
+def request(
+    *,
+    purchase_id: uuid.UUID,
+    actor: User,
+    source: str,
+    now: datetime,
+    amount: Decimal | None = None,
+    restock: bool = True,
+    reason: str = "",
+    idempotency_key: str | None = None,
+) -> Purchase:
+    """Send ``amount`` (major units; ``None``: all that is left) of a paid purchase back.
+
+    Called by the API and the admin, outside any transaction; locks the purchase. All that is left
+    makes the purchase ``refunding``; when Stripe confirms, its units go back on sale, or are
+    written off unless ``restock``. A part leaves it ``paid`` with its units. The same request
+    again, by its key or within some minutes, is the same refund.
+
+    Raises ``PurchaseNotFound`` and ``RefundNotAllowed`` (who may: owners, managers), and
+    ``NotRefundable``, ``InvalidRefundAmount`` and ``IdempotencyKeyReused``; nothing moved then.
+    """
+    with transaction.atomic():
+        purchase = transitions.lock(purchase_id)
+        _refuse_unless_allowed(actor, purchase)
+        if _is_repeated(purchase, amount, reason, idempotency_key, now=now):
+            return purchase
+        _refuse_unless_refundable(purchase)
+        left = purchase.total_price - _sum(_of_payment(purchase).exclude(state="failed"))
+        if not purchase.total_price:
+            if amount is not None:
+                raise InvalidRefundAmount("This purchase was free: leave the amount out.")
+            purchase.restock_on_refund = restock
+            purchase.save(update_fields=["restock_on_refund"])
+            return transitions.apply(
+                purchase, REFUND, now=now, source=source, actor=actor,
+                reason=reason or "free", refunded_at=now,
+            )  # fmt: skip
+        wanted = left if amount is None else amount
+        _refuse_amount(purchase, wanted, left)
+        refund = Refund(
+            purchase=purchase,
+            payment_intent_id=purchase.payment_intent_id,
+            amount=wanted,
+            cause=Refund.Cause.STAFF,
+            reason=reason[:500],
+            requested_by=actor,
+            idempotency_key=idempotency_key,
+            due_at=now,
+            created_at=now,
+        )
+        _store(refund)
+        purchase.problem = ""
+        if wanted == left and purchase.status == Status.PAID:
+            purchase.restock_on_refund = restock
+            transitions.apply(
+                purchase, REQUEST_REFUND, now=now, source=source, actor=actor,
+                reason=reason, restock_on_refund=restock, problem="",
+            )  # fmt: skip
+        else:
+            purchase.save(update_fields=["problem"])
+            transaction.on_commit(
+                lambda: log_activity("partial_refund", purchase, amount=str(wanted), source=source)
+            )
+    return purchase
+
+
+def owe(
+    purchase: Purchase,
+    *,
+    cause: Refund.Cause,
+    payment_intent_id: str,
+    reason: str,
+    now: datetime,
+) -> None:
+    """Have a payment sent back for which there is nothing to have, all of it.
+
+    Called by ``payments`` inside its transaction, which holds the purchase's lock. The same payment
+    again changes nothing, also when its refund has failed: that is for staff to look at.
+    """
+    if Refund.objects.filter(purchase=purchase, payment_intent_id=payment_intent_id).exists():
+        return
+    _store(
+        Refund(
+            purchase=purchase,
+            payment_intent_id=payment_intent_id,
+            amount=purchase.total_price,
+            cause=cause,
+            reason=reason[:500],
+            due_at=now,
+            created_at=now,
+        )
+    )
+    if cause == Refund.Cause.SECOND_PAYMENT:
+        transaction.on_commit(lambda: alert("second_payment", purchase, detail=reason))
+
+
+def _store(refund: Refund) -> None:
+    refund.save(force_insert=True)
+    transaction.on_commit(lambda: wake("purchases.send_refunds"))
+
+
+def _refuse_unless_allowed(actor: User, purchase: Purchase) -> None:
+    may = targeting.may_refund(actor, purchase.event)
+    if may:
+        return
+    # Who may know of the purchase hears why; to anybody else it doesn't exist.
+    if may is False or purchase.user_id == actor.pk:
+        raise RefundNotAllowed
+    raise PurchaseNotFound
+
+
+def _is_repeated(
+    purchase: Purchase,
+    amount: Decimal | None,
+    reason: str,
+    idempotency_key: str | None,
+    *,
+    now: datetime,
+) -> bool:
+    """Whether this is a request that was granted before: a double click, or a client's retry."""
+    if idempotency_key is not None:
+        same = purchase.refunds.filter(idempotency_key=idempotency_key).first()
+        if same is not None and amount not in (None, same.amount):
+            raise IdempotencyKeyReused
+        return same is not None
+    if amount is None:
+        if purchase.status == Status.REFUND_DUE:
+            return _of_payment(purchase).filter(state__in=UNDER_WAY).exists()
+        return purchase.status in (Status.REFUNDING, Status.REFUNDED)
+    recent = purchase.refunds.filter(
+        cause=Refund.Cause.STAFF,
+        amount=amount,
+        reason=reason[:500],
+        idempotency_key=None,
+        created_at__gt=now - REPEATED_WITHIN,
+    )
+    return recent.exclude(state=Refund.State.FAILED).exists()
+
+
+def _refuse_unless_refundable(purchase: Purchase) -> None:
+    if purchase.status in (Status.REFUNDING, Status.REFUNDED):
+        raise NotRefundable("All that was paid is on its way back already, or back.")
+    if purchase.status not in (Status.PAID, Status.REFUND_DUE):
+        raise NotRefundable
+    if purchase.disputes.exclude(status__in=[s for s in Dispute.CLOSED if s != "lost"]).exists():
+        raise NotRefundable(
+            "The payment is disputed, so the bank has the money: answer the dispute at Stripe."
+        )
+
+
+def _refuse_amount(purchase: Purchase, amount: Decimal, left: Decimal) -> None:
+    if left <= 0:
+        raise NotRefundable("All that was paid is on its way back already, or back.")
+    if not money.is_chargeable(amount, purchase.currency):
+        raise InvalidRefundAmount(f"This has more digits than an amount in {purchase.currency}.")
+    if not 0 < amount <= left:
+        most = money.format_amount(left, purchase.currency)
+        raise InvalidRefundAmount(f"Between 0 and {most} {purchase.currency} can be sent back.")
+
+
+# -- Sending them ---------------------------------------------------------------------------------
+
+
+def send_due(*, now: datetime, limit: int = 200) -> int:
+    """Send the refunds that are due, and ask after those under way; returns how many were settled.
+
+    Called by the sweep and its nudge. One at a time: each may take as long as Stripe does.
+    """
+    settled = 0
+    for _ in range(limit):
+        due = Refund.objects.filter(state__in=UNDER_WAY, due_at__lte=now).order_by("due_at")
+        claimed = row_queue.claim(due, clock=timezone.now(), lease=LEASE, limit=1)
+        if not claimed:
+            break
+        refund = claimed[0]
+        try:
+            _send(refund, now=now)
+        except PaymentProviderUnavailable as error:
+            _put_off(refund, error)
+            if is_stripe_away(error):
+                break
+        settled += not Refund.objects.get(pk=refund.pk).is_under_way
+    return settled
+
+
+def _send(refund: Refund, *, now: datetime) -> None:
+    if refund.stripe_refund_id is not None:
+        record(stripe_gateway.retrieve_refund(refund.stripe_refund_id), now=now, source="sweep")
+        return
+    if refund.attempts > 1:
+        # Asked before without a clear answer: what was done then must not be done twice.
+        for known in stripe_gateway.refunds_of(refund.payment_intent_id):
+            if known.reference == str(refund.pk):
+                record(known, now=now, source="sweep")
+                return
+    purchase = refund.purchase
+    try:
+        sent = stripe_gateway.create_refund(
+            payment_intent_id=refund.payment_intent_id,
+            amount=money.to_minor_units(refund.amount, purchase.currency),
+            metadata={"purchase": str(purchase.pk), "refund": str(refund.pk)},
+            idempotency_key=f"refund:{refund.pk}:{refund.stripe_attempt}",
+        )
+    except ProviderRefused as error:
+        _record_refusal(refund, error, now=now)
+        return
+    record(sent, now=now, source="sweep")
+
+
+def _put_off(refund: Refund, error: PaymentProviderUnavailable) -> None:
+    log_failure("refund", refund.purchase, error, attempts=refund.attempts)
+    # A stored 500 is all that this key will ever get; what it did is looked up before the next.
+    spent = isinstance(error, ProviderFailed) and not isinstance(error, ProviderTurnedAway)
+    refund.stripe_attempt += spent
+    refund.error = str(error)
+    refund.due_at = timezone.now() + row_queue.delay(refund.attempts)
+    refund.save(update_fields=["stripe_attempt", "error", "due_at"])
+
+
+def _record_refusal(refund: Refund, error: ProviderRefused, *, now: datetime) -> None:
+    """Stripe won't: most likely somebody refunded in its dashboard, which then is what counts."""
+    for known in stripe_gateway.refunds_of(refund.payment_intent_id):
+        record(known, now=now, source="sweep")
+    why = f"Stripe refused this refund ({error.provider_code or 'no code'})."
+    _fail(refund.pk, why, now=now, is_done_already=error.provider_code == "charge_already_refunded")
+
+
+# -- What Stripe says of them ---------------------------------------------------------------------
+
+
+def purchase_of_payment(payment_intent_id: str) -> Purchase | None:
+    """The purchase that a payment was for, once that payment is on record."""
+    if not payment_intent_id:
+        return None
+    found = Purchase.objects.filter(payment_intent_id=payment_intent_id).first()
+    if found is not None:
+        return found
+    second = Refund.objects.filter(payment_intent_id=payment_intent_id).select_related("purchase")
+    return next((refund.purchase for refund in second[:1]), None)
+
+
+def is_known(refund: stripe_gateway.Refund) -> bool:
+    """Whether our row of this refund says as much as Stripe does."""
+    row = Refund.objects.filter(stripe_refund_id=refund.id).first()
+    return row is not None and RANK[Refund.State(row.state)] >= RANK[_state(refund)]
+
+
+def _state(refund: stripe_gateway.Refund) -> Refund.State:
+    return STATE_AT_STRIPE.get(refund.status, Refund.State.PENDING)
+
+
+def is_all_known(payment_intent_id: str, refunded: int, currency: str) -> bool:
+    """Whether ``refunded`` (minor units), what Stripe says of a charge, is all on record here."""
+    known = Refund.objects.filter(
+        payment_intent_id=payment_intent_id, stripe_refund_id__isnull=False
+    )
+    amount = _sum(known.exclude(state=Refund.State.FAILED))
+    return amount >= money.from_minor_units(refunded, currency.upper())
+
+
+@retried
+def record(refund: stripe_gateway.Refund, *, now: datetime, source: str) -> Purchase | None:
+    """Note what Stripe says of a refund, and settle its purchase; ``None`` if it isn't ours.
+
+    Called by webhooks, the sweep and reconciliation; locks the purchase, then its offer. A refund
+    only ever moves on (``RANK``), so old news are no news.
+    """
+    found = purchase_of_payment(refund.payment_intent_id)
+    if found is None:
+        return None
+    state = _state(refund)
+    with transaction.atomic():
+        purchase = transitions.lock(found.pk)
+        ours = _row_of(purchase, refund)
+        known_as = None if ours._state.adding else ours.state
+        ours.stripe_refund_id = refund.id
+        if known_as is None or RANK[state] > RANK[Refund.State(known_as)]:
+            ours.state, ours.error = state, refund.failure_reason
+            ours.settled_at = None if ours.is_under_way else now
+            ours.due_at = now + ASK_AGAIN
+        ours.save()
+        if ours.state != known_as and ours.state == Refund.State.FAILED:
+            _note_failure(purchase, ours)
+        settle(purchase, now=now, source=source)
+    return purchase
+
+
+def _row_of(purchase: Purchase, refund: stripe_gateway.Refund) -> Refund:
+    """Our row of Stripe's refund: by its id, else by ours, which it carries, else a new one."""
+    own = Q(stripe_refund_id=refund.id)
+    with suppress(ValueError):  # one that was made in the dashboard carries none
+        own |= Q(pk=uuid.UUID(refund.reference or ""), stripe_refund_id=None)
+    row = purchase.refunds.filter(own).order_by("stripe_refund_id").first()
+    return row or Refund(
+        purchase=purchase,
+        payment_intent_id=refund.payment_intent_id,
+        amount=money.from_minor_units(refund.amount, purchase.currency),
+        cause=Refund.Cause.STRIPE,
+        stripe_refund_id=refund.id,
+        created_at=refund.created,
+    )
+
+
+@retried
+def _fail(refund_id: uuid.UUID, why: str, *, now: datetime, is_done_already: bool) -> None:
+    with transaction.atomic():
+        purchase = transitions.lock(Refund.objects.get(pk=refund_id).purchase_id)
+        refund = Refund.objects.get(pk=refund_id)
+        if not refund.is_under_way:
+            return
+        refund.state, refund.error, refund.settled_at = Refund.State.FAILED, why, now
+        refund.save(update_fields=["state", "error", "settled_at"])
+        if not is_done_already:
+            _note_failure(purchase, refund)
+        settle(purchase, now=now, source="sweep")
+
+
+def _note_failure(purchase: Purchase, refund: Refund) -> None:
+    """Put the purchase where staff see it: the money is still here, the buyer expects it."""
+    amount = money.format_amount(refund.amount, purchase.currency)
+    purchase.problem = (
+        f"The refund of {amount} {purchase.currency} failed: {refund.error or 'no reason given'}. "
+        "Ask the buyer how to pay it back, or refund again."
+    )
+    purchase.save(update_fields=["problem"])
+    transaction.on_commit(lambda: alert("refund_failed", purchase, detail=purchase.problem))
+
+
+def settle(purchase: Purchase, *, now: datetime, source: str) -> None:
+    """Bring a locked purchase's status in line with the refunds of the payment it is paid by."""
+    refunds = _of_payment(purchase)
+    back = _sum(refunds.filter(state=Refund.State.SUCCEEDED))
+    all_back = back >= purchase.total_price
+    if all_back and purchase.status in REFUND.sources:
+        transitions.apply(
+            purchase, REFUND, now=now, source=source,
+            refunded_amount=purchase.total_price, refunded_at=now, problem="",
+        )  # fmt: skip
+    elif purchase.status == Status.REFUNDED and not all_back:
+        transitions.apply(
+            purchase, REFUND_RETURNED, now=now, source=source,
+            refunded_amount=back, refunded_at=None,
+        )  # fmt: skip
+    elif purchase.status == Status.REFUNDING and not refunds.filter(state__in=UNDER_WAY).exists():
+        transitions.apply(purchase, REFUND_FAILED, now=now, source=source, refunded_amount=back)
+    elif purchase.refunded_amount != back:
+        purchase.refunded_amount = back
+        purchase.save(update_fields=["refunded_amount"])
+
+
+def _of_payment(purchase: Purchase) -> QuerySet[Refund]:
+    """Refunds of the payment that the purchase is paid by; those of a second one don't count."""
+    return purchase.refunds.filter(payment_intent_id=purchase.payment_intent_id)
+
+
+def _sum(refunds: QuerySet[Refund]) -> Decimal:
+    return refunds.aggregate(sum=Sum("amount"))["sum"] or Decimal(0)
