@@ -41,7 +41,9 @@ def configure(*, level: str, style: str) -> dict[str, Any]:
             structlog.processors.JSONRenderer(),
         ]
     else:
-        render = [structlog.dev.ConsoleRenderer(colors=False)]
+        # Plain, because rich's tracebacks show every local variable, secrets among them.
+        plain = structlog.dev.plain_traceback
+        render = [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain)]
     return {
         "version": 1,
         "disable_existing_loggers": False,

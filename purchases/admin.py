@@ -1,10 +1,20 @@
 """Plain, read-only admin pages: a purchase changes through its transitions only."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from django.contrib import admin
-from django.http import HttpRequest
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils import timezone
 
+from offers import targeting
+from offers.errors import DomainError
+from purchases import refunds
 from purchases.models import (
     Dispute,
     Email,
@@ -58,8 +68,27 @@ class DisputeInline(ReadOnlyInline):
     fields = ("id", "status", "reason", "amount", "evidence_due_by", "funds_withdrawn_at")
 
 
+class RefundForm(forms.Form):
+    """What staff are asked before money goes back."""
+
+    amount = forms.DecimalField(
+        required=False,
+        max_digits=15,
+        decimal_places=3,
+        help_text="Leave it empty to send back all that is left; a part keeps the units sold.",
+    )
+    restock = forms.BooleanField(
+        required=False,
+        initial=True,
+        label="Put the units back on sale",
+        help_text="After a full refund; otherwise the offer's total shrinks by them.",
+    )
+    reason = forms.CharField(required=False, max_length=500, widget=forms.TextInput)
+
+
 @admin.register(Purchase)
 class PurchaseAdmin(ReadOnly):
+    change_form_template = "admin/purchases/purchase/change_form.html"
     list_display = (
         "offer_title", "user", "quantity", "total_price", "currency", "status",
         "release_reason", "reserved_until", "created_at",
@@ -80,6 +109,43 @@ class PurchaseAdmin(ReadOnly):
         "problem", "checkout_expires_at", "checkout_attempt", "idempotency_key",
     )  # fmt: skip
     inlines = (TransitionInline, RefundInline, DisputeInline)
+
+    def get_urls(self) -> list[Any]:
+        refund = self.admin_site.admin_view(self.refund_view)
+        own = path("<path:object_id>/refund/", refund, name="purchases_purchase_refund")
+        return [own, *super().get_urls()]
+
+    def refund_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask how much to send back, and do it as the API does."""
+        purchase = self.get_object(request, object_id)
+        if purchase is None:
+            raise Http404
+        if not targeting.may_refund(cast("User", request.user), purchase.event):
+            raise PermissionDenied
+        form = RefundForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            try:
+                purchase = refunds.request(
+                    purchase_id=purchase.pk,
+                    actor=cast("User", request.user),
+                    source="admin",
+                    now=timezone.now(),
+                    **form.cleaned_data,
+                )
+            except DomainError as error:
+                form.add_error(error.attr, str(error))
+            else:
+                said = f"The refund is on its way: the purchase is {purchase.get_status_display()}."
+                messages.success(request, said)
+                return redirect(reverse("admin:purchases_purchase_change", args=[purchase.pk]))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Refund {purchase}",
+            "opts": self.opts,
+            "original": purchase,
+            "form": form,
+        }
+        return TemplateResponse(request, "admin/purchases/purchase/refund.html", context)
 
 
 @admin.register(PurchaseTransition)

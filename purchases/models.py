@@ -286,6 +286,14 @@ class Dispute(models.Model):
     def is_open(self) -> bool:
         return self.status not in self.CLOSED
 
+    @property
+    def has_the_money(self) -> bool:
+        """Whether the bank has, so that it can't be refunded; an inquiry (`warning_…`) hasn't yet.
+
+        https://docs.stripe.com/disputes/how-disputes-work
+        """
+        return self.status not in ("won", "prevented") and not self.status.startswith("warning")
+
 
 class Email(models.Model):
     """A message that a buyer is to get, once for each occasion; ``purchases.mail`` sends it."""

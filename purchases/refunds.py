@@ -32,7 +32,7 @@ from purchases.errors import (
     RefundNotAllowed,
     is_stripe_away,
 )
-from purchases.models import Dispute, Purchase, Refund
+from purchases.models import Purchase, Refund
 from purchases.states import (
     REFUND,
     REFUND_FAILED,
@@ -130,7 +130,7 @@ def request(
         else:
             purchase.save(update_fields=["problem"])
             transaction.on_commit(
-                lambda: log_activity("partial_refund", purchase, amount=str(wanted), source=source)
+                lambda: log_activity("request_refund", purchase, amount=str(wanted), source=source)
             )
     return purchase
 
@@ -213,7 +213,7 @@ def _refuse_unless_refundable(purchase: Purchase) -> None:
         raise NotRefundable("All that was paid is on its way back already, or back.")
     if purchase.status not in (Status.PAID, Status.REFUND_DUE):
         raise NotRefundable
-    if purchase.disputes.exclude(status__in=[s for s in Dispute.CLOSED if s != "lost"]).exists():
+    if any(dispute.has_the_money for dispute in purchase.disputes.all()):
         raise NotRefundable(
             "The payment is disputed, so the bank has the money: answer the dispute at Stripe."
         )
@@ -349,7 +349,8 @@ def record(refund: stripe_gateway.Refund, *, now: datetime, source: str) -> Purc
             ours.state, ours.error = state, refund.failure_reason
             ours.settled_at = None if ours.is_under_way else now
             ours.due_at = now + ASK_AGAIN
-        ours.save()
+        news = ["stripe_refund_id", "state", "error", "settled_at", "due_at"]
+        ours.save(update_fields=None if ours._state.adding else news)
         if ours.state != known_as and ours.state == Refund.State.FAILED:
             _note_failure(purchase, ours)
         settle(purchase, now=now, source=source)

@@ -1,6 +1,7 @@
 """Fixtures: the Stripe sandbox as a real process, API clients, threads with own connections."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -10,14 +11,22 @@ import pytest
 import stripe
 from django.contrib.auth.models import User
 from django.core.cache import caches
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
 from offers.breaker import redis_breaker
 from offers.models import Offer
-from purchases import reconciliation, stripe_gateway, stripe_traffic, webhooks
+from purchases import (
+    reconciliation,
+    states,
+    stripe_gateway,
+    stripe_traffic,
+    transitions,
+    webhooks,
+)
+from purchases.states import ReleaseReason
 from tests.sandbox_process import SandboxProcess
 
 WEBHOOK_SECRET = "whsec_tests"
@@ -153,6 +162,18 @@ def counters(offer: Offer) -> tuple[int, int]:
     assert [str(difference) for difference in reconciliation.counter_differences()] == []
     offer.refresh_from_db()
     return offer.inventory_reserved, offer.inventory_sold
+
+
+def release_unasked(purchase_id: str) -> None:
+    """Put a purchase where no path of ours leads while its session can be paid."""
+    with transaction.atomic():
+        transitions.apply(
+            transitions.lock(uuid.UUID(purchase_id)),
+            states.RELEASE,
+            now=timezone.now(),
+            source="tests",
+            release_reason=ReleaseReason.EXPIRED,
+        )
 
 
 LATER = timedelta(minutes=16)

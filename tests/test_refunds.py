@@ -6,15 +6,15 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core import mail as outbox
-from django.db import transaction
 from django.utils import timezone
 
 from offers.models import Membership, Offer
-from purchases import mail, refunds, states, stripe_gateway, transitions, webhooks
+from purchases import mail, refunds, stripe_gateway, webhooks
 from purchases.models import Email, Purchase, Refund, StripeEvent
-from purchases.states import ReleaseReason, Status
-from tests.conftest import at_once, buy, code, counters, end_pause, receive
+from purchases.states import Status
+from tests.conftest import at_once, buy, code, counters, end_pause, receive, release_unasked
 from tests.factories import MembershipFactory, OfferFactory, PurchaseFactory, UserFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -236,6 +236,36 @@ def test_buyer_is_told_no_and_a_stranger_nothing(sale: Sale) -> None:
     assert sale.purchase.status == Status.PAID
 
 
+# -- In admin -------------------------------------------------------------------------------------
+
+
+def test_staff_refund_in_admin_and_are_asked_first(sale: Sale, client: Any) -> None:
+    client.force_login(User.objects.create_superuser("boss"))
+    page = f"/admin/purchases/purchase/{sale.id}/"
+    assert b'/refund/">Refund</a>' in client.get(f"{page}change/").content
+    assert b"Send the money back" in client.get(f"{page}refund/").content
+    assert sale.purchase.status == Status.PAID
+
+    wrong = client.post(f"{page}refund/", {"amount": "1000"})
+    assert b"Between 0 and 100.00 USD" in wrong.content
+
+    sent = client.post(f"{page}refund/", {"reason": "Event moved"}, follow=True)  # not restocked
+    assert b"The refund is on its way" in sent.content
+    send()
+    assert sale.purchase.status == Status.REFUNDED
+    assert counters(sale.offer) == (0, 0)
+    assert sale.offer.inventory_total == 8
+    assert sale.purchase.transitions.get(name="request_refund").source == "admin"
+    assert b'/refund/">Refund</a>' not in client.get(f"{page}change/").content
+
+
+def test_staff_without_a_role_can_not_refund_in_admin(sale: Sale, client: Any) -> None:
+    client.force_login(UserFactory(is_staff=True))
+    answer = client.post(f"/admin/purchases/purchase/{sale.id}/refund/", {})
+    assert answer.status_code in (403, 404)
+    assert sale.purchase.status == Status.PAID
+
+
 # -- Stripe in trouble ----------------------------------------------------------------------------
 
 
@@ -402,18 +432,6 @@ def test_refund_of_a_purchase_whose_units_were_sold_again_takes_nothing_twice(
 
 
 # -- Late and second payments ---------------------------------------------------------------------
-
-
-def release_unasked(purchase_id: str) -> None:
-    """Put a purchase where no path of ours leads while its session can be paid."""
-    with transaction.atomic():
-        transitions.apply(
-            transitions.lock(purchase_id),
-            states.RELEASE,
-            now=timezone.now(),
-            source="tests",
-            release_reason=ReleaseReason.EXPIRED,
-        )
 
 
 def late(sandbox: Any, client_of: Any, **pay: Any) -> tuple[Purchase, Offer]:

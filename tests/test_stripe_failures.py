@@ -14,7 +14,7 @@ from purchases.errors import ProviderUnreachable
 from purchases.models import Purchase
 from purchases.states import ReleaseReason, Status
 from purchases.tasks import end_overdue_holds
-from tests.conftest import LATER, buy, code, counters
+from tests.conftest import LATER, buy, code, counters, release_unasked
 from tests.factories import OfferFactory, UserFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -286,17 +286,3 @@ def test_paid_too_late_with_nothing_left_is_refunded(sandbox: Any, client_of: An
     assert refunds.send_due(now=timezone.now()) == 0
     assert len(sandbox.client.v1.refunds.list().data) == 1
     assert counters(offer) == (1, 0)
-
-
-def release_unasked(purchase_id: str) -> None:
-    """Put a purchase where no path of ours leads while its session can be paid."""
-    from purchases import states, transitions
-
-    with transaction.atomic():
-        transitions.apply(
-            transitions.lock(purchase_id),
-            states.RELEASE,
-            now=timezone.now(),
-            source="tests",
-            release_reason=ReleaseReason.EXPIRED,
-        )
