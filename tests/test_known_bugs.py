@@ -155,11 +155,11 @@ def test_unit_that_is_sold_between_the_look_and_the_lock_is_not_sold_again(
     sandbox: Any, client_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offer = OfferFactory(inventory_total=1)
+    other = client_of(UserFactory())
     lock = inventory.lock
 
     def after_somebody_else(offer_id: Any) -> Offer:
         monkeypatch.setattr(inventory, "lock", lock)
-        other = client_of(UserFactory())
         [faster] = at_once([lambda: buy(other, offer)])
         assert faster.status_code == 201
         return lock(offer_id)
