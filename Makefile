@@ -9,11 +9,12 @@ REQUIREMENTS := requirements.txt offers_project/local/requirements.txt
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint typecheck bench clean
+.PHONY: help run test chaos lint typecheck bench clean
 
 help:
 	@echo "make run        the whole service on http://127.0.0.1:8000 (PORT=, DATA_DIR=, HOST=, any setting)"
 	@echo "make test       the test suite (PYTEST_ARGS=)"
+	@echo "make chaos      50 buyers while the parts and Stripe fail, 7 minutes (QUICK=1: one; SEED=)"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      delete the virtual environment and caches, keep the data"
 
@@ -23,6 +24,9 @@ run: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: $(STAMP)
+	@exec $(BIN)/python -m tests.chaos $(if $(QUICK),--quick) $(if $(SEED),--seed "$(SEED)")
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

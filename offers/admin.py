@@ -1,4 +1,7 @@
-"""Plain admin pages; they write through the same functions as the API."""
+"""Plain admin pages; they write through the same functions as the API.
+
+Who may do what on them is ``offers.scoped_admin``'s to say.
+"""
 
 from typing import Any, ClassVar
 
@@ -19,35 +22,39 @@ from offers.models import (
     Registration,
     TicketTier,
 )
+from offers.scoped_admin import NOBODY, OWNERS, ScopedAdmin, ScopedInline
 
 
-class MembershipInline(admin.TabularInline):
+class MembershipInline(ScopedInline):
     model = Membership
-    extra = 0
-    autocomplete_fields = ("user",)
+    editors = adders = deleters = OWNERS
 
 
 @admin.register(Organization)
-class OrganizationAdmin(admin.ModelAdmin):
+class OrganizationAdmin(ScopedAdmin):
+    organization = "pk"
+    editors = OWNERS
+    adders = NOBODY
     list_display = ("name", "slug")
+    ordering = ("name",)
     search_fields = ("name", "slug")
     prepopulated_fields: ClassVar = {"slug": ("name",)}
     inlines = (MembershipInline,)
 
 
-class EventSessionInline(admin.TabularInline):
+class EventSessionInline(ScopedInline):
     model = EventSession
-    extra = 0
 
 
-class TicketTierInline(admin.TabularInline):
+class TicketTierInline(ScopedInline):
     model = TicketTier
-    extra = 0
 
 
 @admin.register(Event)
-class EventAdmin(admin.ModelAdmin):
+class EventAdmin(ScopedAdmin):
+    organization = "organization"
     list_display = ("title", "slug", "organization", "is_public", "starts_at")
+    ordering = ("title",)
     list_filter = ("is_public",)
     list_select_related = ("organization",)
     search_fields = ("title", "slug")
@@ -57,34 +64,54 @@ class EventAdmin(admin.ModelAdmin):
 
 
 @admin.register(EventSession)
-class EventSessionAdmin(admin.ModelAdmin):
+class EventSessionAdmin(ScopedAdmin):
+    organization = "event__organization"
     list_display = ("title", "event", "starts_at")
+    ordering = ("title",)
     list_select_related = ("event",)
     search_fields = ("title", "slug", "event__title")
     autocomplete_fields = ("event",)
 
 
 @admin.register(TicketTier)
-class TicketTierAdmin(admin.ModelAdmin):
+class TicketTierAdmin(ScopedAdmin):
+    organization = "event__organization"
     list_display = ("title", "event")
+    ordering = ("title",)
     list_select_related = ("event",)
     search_fields = ("title", "slug", "event__title")
     autocomplete_fields = ("event",)
 
 
+class RegistrationForm(forms.ModelForm):
+    """The base of the admin's form, which adds the model and its fields."""
+
+    def clean(self) -> dict[str, Any]:
+        """Add the rule about sessions, which no ``clean`` of the model can see, to the tier's."""
+        data = super().clean() or {}
+        event = data.get("event")
+        if event and any(session.event_id != event.pk for session in data.get("sessions", [])):
+            self.add_error("sessions", "Choose sessions of the registration's own event.")
+        return data
+
+
 @admin.register(Registration)
-class RegistrationAdmin(admin.ModelAdmin):
+class RegistrationAdmin(ScopedAdmin):
+    organization = "event__organization"
+    form = RegistrationForm
     list_display = ("user", "event", "ticket_tier")
     list_select_related = ("user", "event", "ticket_tier__event")
     search_fields = ("user__username", "user__email", "event__title")
-    autocomplete_fields = ("user", "event", "ticket_tier", "sessions")
+    autocomplete_fields = ("event", "ticket_tier", "sessions")
 
 
 @admin.register(Membership)
-class MembershipAdmin(admin.ModelAdmin):
+class MembershipAdmin(ScopedAdmin):
+    organization = "organization"
+    editors = adders = deleters = OWNERS
     list_display = ("user", "organization", "role")
     list_select_related = ("user", "organization")
-    autocomplete_fields = ("user", "organization")
+    autocomplete_fields = ("organization",)
 
 
 class OfferForm(forms.ModelForm):
@@ -117,7 +144,8 @@ class OfferForm(forms.ModelForm):
 
 
 @admin.register(Offer)
-class OfferAdmin(admin.ModelAdmin):
+class OfferAdmin(ScopedAdmin):
+    organization = "event__organization"
     form = OfferForm
     formfield_overrides: ClassVar = {
         models.URLField: {"assume_scheme": "https", "widget": AdminURLFieldWidget}

@@ -1,5 +1,6 @@
 """Rate limits: django-ratelimit counts (on Redis, or in the process while Redis is away)."""
 
+import unicodedata
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -80,7 +81,8 @@ class LoginsPerName(RateLimit):
     def key(self, request: Any) -> str:
         data = request.data if isinstance(request, Request) else request.POST
         data = data if isinstance(data, dict) else {}
-        return str(data.get("username", ""))[:150].lower()
+        # As the login forms read it, or each spelling of one name would have tries of its own.
+        return unicodedata.normalize("NFKC", str(data.get("username", ""))).strip().lower()[:150]
 
 
 class LoginsPerAddress(PerAddress):

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import environ
+from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -104,6 +105,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "csp",
     "django_prometheus",
     "django_structlog",
     "drf_spectacular",
@@ -121,8 +123,10 @@ if LOCAL_RUN:
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "offers_project.headers.closed_doors",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django_structlog.middlewares.RequestMiddleware",
+    "offers_project.headers.RequestLog",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -163,6 +167,7 @@ AUTH_PASSWORD_VALIDATORS = [
 if LOCAL_RUN:
     # Demo users have their name as their password: nothing to protect, and 63 of them to make.
     PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+AUTHENTICATION_BACKENDS = ["offers_project.login.ByMembership"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "purchases-page"
 LOGOUT_REDIRECT_URL = "login"
@@ -314,6 +319,9 @@ DRF_STANDARDIZED_ERRORS = {
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=positive("ACCESS_TOKEN_MINUTES", 60)),
     "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
+    # A new password ends every token, as it ends every login session.
+    "CHECK_REVOKE_TOKEN": True,
+    "TOKEN_REFRESH_SERIALIZER": "offers_project.login.CheckedRefresh",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Offers",
@@ -336,8 +344,31 @@ SPECTACULAR_SETTINGS = {
     ],
 }
 
-# -- Transport security ---------------------------------------------------------------------------
+# -- What browsers may do -------------------------------------------------------------------------
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
+# No script of ours reads them: forms and the API's docs are given the token by the server.
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_REFERRER_POLICY = "same-origin"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+        # An offer's picture may be anywhere; those of admin and of the API's docs are in their CSS.
+        "img-src": [SELF, "https:", "data:"],
+        # Buy is a form that Stripe's page answers, by a redirect, at an address of its own or of a
+        # domain that the organizer has there.
+        "form-action": [
+            SELF,
+            "https:",
+            *([] if PRODUCTION else ["http://127.0.0.1:*", "http://localhost:*"]),
+        ],
+    }
+}
+
+# -- Transport security ---------------------------------------------------------------------------
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=PRODUCTION)
 # Probes and scrapes come from inside, over plain HTTP.
 SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^metrics$"]

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from offers import targeting
 from offers.errors import DomainError
+from offers.scoped_admin import ScopedAdmin, ScopedInline, SuperusersOnly
 from purchases import refunds
 from purchases.models import (
     Dispute,
@@ -23,6 +24,7 @@ from purchases.models import (
     Refund,
     StripeEvent,
 )
+from purchases.states import Status
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -38,8 +40,7 @@ class ReadOnly(admin.ModelAdmin):
         return False
 
 
-class ReadOnlyInline(admin.TabularInline):
-    extra = 0
+class ReadOnlyInline(ScopedInline):
     can_delete = False
     show_change_link = False
 
@@ -87,7 +88,8 @@ class RefundForm(forms.Form):
 
 
 @admin.register(Purchase)
-class PurchaseAdmin(ReadOnly):
+class PurchaseAdmin(ReadOnly, ScopedAdmin):
+    organization = "event__organization"
     change_form_template = "admin/purchases/purchase/change_form.html"
     list_display = (
         "offer_title", "user", "quantity", "total_price", "currency", "status",
@@ -109,6 +111,17 @@ class PurchaseAdmin(ReadOnly):
         "problem", "checkout_expires_at", "checkout_attempt", "idempotency_key",
     )  # fmt: skip
     inlines = (TransitionInline, RefundInline, DisputeInline)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        purchase = kwargs.get("obj")
+        context["may_refund"] = (
+            purchase is not None
+            and purchase.status in (Status.PAID, Status.REFUND_DUE)
+            and targeting.may_refund(cast("User", request.user), purchase.event)
+        )
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[Any]:
         refund = self.admin_site.admin_view(self.refund_view)
@@ -149,7 +162,8 @@ class PurchaseAdmin(ReadOnly):
 
 
 @admin.register(PurchaseTransition)
-class PurchaseTransitionAdmin(ReadOnly):
+class PurchaseTransitionAdmin(ReadOnly, ScopedAdmin):
+    organization = "purchase__event__organization"
     list_display = ("created_at", "purchase", "from_status", "to_status", "source", "actor")
     list_filter = ("to_status", "source")
     list_select_related = ("purchase", "actor")
@@ -157,7 +171,8 @@ class PurchaseTransitionAdmin(ReadOnly):
 
 
 @admin.register(Refund)
-class RefundAdmin(ReadOnly):
+class RefundAdmin(ReadOnly, ScopedAdmin):
+    organization = "purchase__event__organization"
     list_display = ("created_at", "purchase", "amount", "state", "cause", "requested_by", "error")
     list_filter = ("state", "cause")
     list_select_related = ("purchase", "requested_by")
@@ -165,9 +180,10 @@ class RefundAdmin(ReadOnly):
 
 
 @admin.register(Dispute)
-class DisputeAdmin(ReadOnly):
+class DisputeAdmin(ReadOnly, ScopedAdmin):
     """The most urgent first; they are answered in Stripe's dashboard."""
 
+    organization = "purchase__event__organization"
     list_display = (
         "id", "purchase", "amount", "currency", "reason", "status", "evidence_due_by",
         "funds_withdrawn_at", "funds_reinstated_at",
@@ -178,7 +194,8 @@ class DisputeAdmin(ReadOnly):
 
 
 @admin.register(Email)
-class EmailAdmin(ReadOnly):
+class EmailAdmin(ReadOnly, ScopedAdmin):
+    organization = "purchase__event__organization"
     list_display = ("created_at", "purchase", "occasion", "state", "attempts", "sent_at", "error")
     list_filter = ("state", "occasion")
     list_select_related = ("purchase",)
@@ -186,7 +203,7 @@ class EmailAdmin(ReadOnly):
 
 
 @admin.register(StripeEvent)
-class StripeEventAdmin(ReadOnly):
+class StripeEventAdmin(ReadOnly, SuperusersOnly):
     list_display = ("id", "type", "state", "attempts", "created", "received_at")
     list_filter = ("state", "type")
     search_fields = ("=id",)

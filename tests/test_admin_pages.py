@@ -369,10 +369,25 @@ def test_form_that_makes_no_sense_says_so_beside_each_field(
 def test_registration_for_another_events_tier_is_an_error_beside_the_field(staff: Client) -> None:
     registration = RegistrationFactory()
     sent = {
-        "user": registration.user_id,
+        "user": registration.user.username,
         "event": registration.event_id,
         "ticket_tier": TicketTierFactory().pk,
     }
     answer = staff.post(page(Registration, "change", registration.pk), sent)
     assert answer.status_code == 200
     assert set(answer.context["adminform"].form.errors) == {"ticket_tier"}
+
+
+def test_registration_for_another_events_sessions_is_an_error_beside_the_field(
+    staff: Client,
+) -> None:
+    registration = RegistrationFactory()
+    sent = {
+        "user": registration.user.username,
+        "event": registration.event_id,
+        "ticket_tier": registration.ticket_tier_id,
+        "sessions": [EventSessionFactory().pk],
+    }
+    answer = staff.post(page(Registration, "change", registration.pk), sent)
+    assert answer.status_code == 200
+    assert set(answer.context["adminform"].form.errors) == {"sessions"}

@@ -61,7 +61,12 @@ def create_demo(*, now: datetime) -> bool:
     users = {
         user.username: user
         for user in User.objects.bulk_create(
-            User(username=name, email=f"{name}@example.com", password=make_password(name))
+            User(
+                username=name,
+                email=f"{name}@example.com",
+                password=make_password(name),
+                is_staff=name in ("organizer", "rival"),
+            )
             for name in names
         )
     }

@@ -1,0 +1,176 @@
+"""Nothing secret is in the log or on an error page, whatever goes wrong."""
+
+import io
+import logging
+import logging.config
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.db import connection
+from django.db.utils import ConnectionHandler
+from django.test import Client
+
+from offers_project.logging import configure
+from tests.conftest import buy, sign
+from tests.factories import OfferFactory, UserFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PASSWORD = "recognizable-password"
+DATABASE_PASSWORD = "recognizable-database-password"
+STRIPE_KEY = "sk_test_recognizable"
+WEBHOOK_SECRET = "whsec_recognizable"
+
+
+@pytest.fixture(params=["json", "console"])
+def log(request: Any) -> Iterator[io.StringIO]:
+    """The log, in each of the two ways to write it."""
+    stream = io.StringIO()
+    config = configure(level="INFO", style=request.param)
+    config["handlers"]["stderr"]["stream"] = stream
+    root = logging.getLogger()
+    before = root.handlers[:]
+    logging.config.dictConfig(config)
+    yield stream
+    logging.config.dictConfig(django_settings.LOGGING)
+    root.handlers[:] = before
+
+
+def unreachable_database(*args: Any) -> None:
+    """What a query runs into when PostgreSQL is away, with the password in hand."""
+    options = connection.settings_dict["OPTIONS"] | {"pool": False}
+    away = {"HOST": "127.0.0.1", "PORT": "9", "PASSWORD": DATABASE_PASSWORD, "OPTIONS": options}
+    ConnectionHandler({"default": connection.settings_dict | away})["default"].ensure_connection()
+
+
+def bug(*args: Any) -> None:
+    raise RuntimeError("a bug of ours")
+
+
+def test_no_secret_is_logged_or_answered_when_things_go_wrong(
+    sandbox: Any, client_of: Any, settings: Any, log: io.StringIO
+) -> None:
+    settings.STRIPE_SECRET_KEY = STRIPE_KEY
+    settings.STRIPE_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
+    user = UserFactory(username="careful")
+    user.set_password(PASSWORD)
+    user.save()
+    api = client_of()
+    api.raise_request_exception = False
+    browser = Client(raise_request_exception=False)
+    login = {"username": "careful", "password": PASSWORD}
+    tokens = api.post("/api/v1/auth/token/", login).json()
+    browser.post("/login", login)
+    cookies = [browser.cookies[name].value for name in ("sessionid",)]
+    bearer = {"Authorization": f"Bearer {tokens['access']}"}
+    free = OfferFactory(price=0)
+    order = {"offer": str(free.pk), "quantity": 1}
+    answers = []
+
+    # A wrong name with the right password, and tokens that are of no use.
+    answers += [
+        api.post("/api/v1/auth/token/", login | {"username": "careles"}),
+        browser.post("/login", login | {"username": "careles"}),
+        browser.post("/admin/login/", login | {"username": "careles"}),
+        api.get("/api/v1/purchases/", headers={"Authorization": bearer["Authorization"] + "x"}),
+        api.get("/api/v1/purchases/", headers={"Authorization": f"Bearer {tokens['refresh']}"}),
+        api.post("/api/v1/auth/token/refresh/", {"refresh": tokens["access"]}),
+    ]
+    # Stripe refuses, fails, and is sent a webhook's signature that is none.
+    for status in (400, 401, 500):
+        sandbox.faults(error_rate=1.0, error_status=status)
+        answers.append(
+            api.post(
+                "/api/v1/purchases/",
+                {"offer": str(OfferFactory().pk), "quantity": 1},
+                headers=bearer,
+            )
+        )
+    sandbox.faults()
+    event = '{"id": "evt_1", "type": "checkout.session.completed"}'
+    for signature in ("", "t=1,v1=00", sign(event, WEBHOOK_SECRET)[:-1] + "0"):
+        answers.append(
+            browser.post(
+                "/api/v1/webhooks/stripe/",
+                event,
+                content_type="application/json",
+                headers={"Stripe-Signature": signature},
+            )
+        )
+    # The database is away, or we made a mistake: in the API, and on the pages.
+    for failure in (unreachable_database, bug):
+        with connection.execute_wrapper(failure):
+            answers += [
+                api.post("/api/v1/auth/token/", login),
+                api.post("/api/v1/purchases/", order, headers=bearer),
+                api.post("/api/v1/auth/token/refresh/", {"refresh": tokens["refresh"]}),
+                browser.post("/login", login),
+                browser.post("/admin/login/", login),
+                browser.get(f"/purchases?token={tokens['access']}"),
+            ]
+
+    assert {answer.status_code for answer in answers} >= {400, 401, 500, 503}
+    said = log.getvalue()
+    assert "a bug of ours" in said
+    assert "Traceback" in said
+    shown = "".join(answer.content.decode() for answer in answers)
+    assert "a bug of ours" not in shown
+    assert "Traceback" not in shown
+    for secret in (
+        PASSWORD, DATABASE_PASSWORD, STRIPE_KEY, WEBHOOK_SECRET, tokens["access"],
+        tokens["refresh"], settings.SECRET_KEY, user.password, *cookies,
+    ):  # fmt: skip
+        assert secret not in said
+        assert secret not in shown
+
+
+def test_purchase_that_fails_at_stripe_is_logged_without_the_key(
+    sandbox: Any, client_of: Any, settings: Any, log: io.StringIO
+) -> None:
+    settings.STRIPE_SECRET_KEY = STRIPE_KEY
+    settings.STRIPE_API_BASE = "http://127.0.0.1:9"
+    assert buy(client_of(UserFactory()), OfferFactory()).status_code == 503
+    assert "purchase failed" in log.getvalue()
+    assert STRIPE_KEY not in log.getvalue()
+
+
+# -- Error pages ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def browser() -> Client:
+    client = Client(raise_request_exception=False, enforce_csrf_checks=True)
+    client.force_login(UserFactory(is_staff=True))
+    return client
+
+
+def test_error_pages_are_plain_and_say_what_to_do(browser: Client) -> None:
+    with connection.execute_wrapper(bug):
+        broken = browser.get("/purchases")
+    answers = [
+        (broken, 500, "our mistake"),
+        (browser.get("/nothing"), 404, "log in"),
+        (browser.get("/admin/offers/offer/"), 403, "no right"),
+        (browser.post("/logout"), 403, "load the page again"),
+        (browser.get("/", headers={"Host": "evil.example"}), 400, "Nothing was done"),
+    ]
+    for answer, status, said in answers:
+        text = answer.content.decode()
+        assert answer.status_code == status
+        assert said in text
+        assert "<h1>" in text
+        assert "Content-Security-Policy" in answer.headers
+        for detail in ("Traceback", "DEBUG", "Django", "evil.example", "OFFERS"):
+            assert detail not in text
+
+
+def test_mistake_of_ours_is_answered_in_json_under_api(client_of: Any) -> None:
+    client = client_of(UserFactory())
+    client.raise_request_exception = False
+    with connection.execute_wrapper(bug):
+        answer = client.get("/api/v1/events/")
+    assert answer.status_code == 500
+    assert answer.json()["errors"][0]["code"] == "error"
+    assert "bug" not in answer.content.decode()
