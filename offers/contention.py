@@ -41,6 +41,15 @@ def retried(work: Callable[P, T]) -> Callable[P, T]:
     )(work)
 
 
+def drop_broken_connection() -> None:
+    """After an error in the middle of a loop: the next row gets a connection that works.
+
+    Django itself looks only between requests and tasks.
+    """
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
+
+
 @contextmanager
 def lock_wait(milliseconds: int) -> Iterator[None]:
     """Wait less for locks than ``LOCK_TIMEOUT_MS`` within the block; outside any transaction.

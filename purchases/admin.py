@@ -135,8 +135,8 @@ class PurchaseAdmin(ReadOnly, ScopedAdmin):
             raise Http404
         if not targeting.may_refund(cast("User", request.user), purchase.event):
             raise PermissionDenied
-        form = RefundForm(request.POST or None)
-        if request.method == "POST" and form.is_valid():
+        form = RefundForm(request.POST if request.method == "POST" else None)
+        if form.is_valid():
             try:
                 purchase = refunds.request(
                     purchase_id=purchase.pk,

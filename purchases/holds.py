@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from offers.contention import retried
+from offers.contention import drop_broken_connection, retried
 from purchases import checkout, payments, stripe_gateway, transitions
 from purchases.activity import log_failure
 from purchases.errors import (
@@ -236,6 +236,7 @@ def end_all(
             yield Ended(purchase, error)
         except Exception as error:  # noqa: BLE001 - logged; the other holds must not wait for it
             log_failure("release", purchase, error)
+            drop_broken_connection()
             yield Ended(purchase, error)
 
 
@@ -260,6 +261,7 @@ def settle_stray_sessions(*, now: datetime, limit: int = 100) -> int:
                 raise
             # A payment that doesn't fit is on the purchase by now, for staff; others go on.
             log_failure("settle_stray_session", purchase, error)
+            drop_broken_connection()
             if not isinstance(error, PaymentMismatch):
                 continue
         Purchase.objects.filter(pk=purchase.pk).update(stray_session_check_due=False)

@@ -86,8 +86,6 @@ def repair(difference: Difference) -> Difference:
 
 # -- Stripe ---------------------------------------------------------------------------------------
 
-# A request, or a webhook on its way, is left alone for so long.
-IN_PROGRESS = timedelta(minutes=2)
 BATCH = 100
 # So long Stripe tries to deliver an event: https://docs.stripe.com/webhooks#retries
 UNDELIVERED = timedelta(days=3)
@@ -108,17 +106,21 @@ class Finding:
 
 @dataclass(frozen=True)
 class Run:
-    """How far back one reconciliation looks, and whether it applies what it finds."""
+    """How far back one reconciliation looks, and whether it applies what it finds.
+
+    What is younger than ``leave`` isn't looked at: it may be in the hands of a request, or its
+    webhook on the way. Applying it all the same does no harm, it is only no finding.
+    """
 
     since: datetime
     now: datetime
     source: str
+    leave: timedelta = timedelta(0)
     dry_run: bool = False
 
     @property
     def settled_by(self) -> datetime:
-        """What is newer may be in the hands of a request, or its webhook on the way."""
-        return self.now - IN_PROGRESS
+        return self.now - self.leave
 
 
 def reconcile(run: Run) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from offers import money
+from offers.contention import drop_broken_connection
 from offers.models import Offer
 from offers.wake import wake
 from purchases import stripe_gateway
@@ -71,6 +72,7 @@ def sync_due_offers(*, now: datetime, limit: int = 200) -> int:
         except Exception:
             # One offer that can't be told, for whatever reason, must not keep the others waiting.
             logger.exception("offer not told to Stripe", offer_id=str(offer_id))
+            drop_broken_connection()
     return done
 
 

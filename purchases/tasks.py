@@ -20,6 +20,8 @@ logger = structlog.get_logger(__name__)
 BATCH = 500
 # How far back the reconciliation looks that runs all the time; staff can look further.
 RECONCILED = timedelta(hours=2)
+# ... and what it leaves to the request or webhook that is at it.
+IN_PROGRESS = timedelta(minutes=2)
 
 
 @shared_task(name="purchases.end_overdue_holds")
@@ -74,7 +76,7 @@ def send_emails() -> int:
 def reconcile() -> int:
     """Apply what webhooks missed lately. Returns the number of findings; each is logged."""
     now = timezone.now()
-    run = reconciliation.Run(since=now - RECONCILED, now=now, source="sweep")
+    run = reconciliation.Run(since=now - RECONCILED, now=now, source="sweep", leave=IN_PROGRESS)
     try:
         return sum(1 for _ in reconciliation.reconcile(run))
     except PaymentProviderUnavailable as error:

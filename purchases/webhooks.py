@@ -17,7 +17,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from offers import row_queue
-from offers.contention import lock_wait
+from offers.contention import drop_broken_connection, lock_wait
 from offers.errors import DomainError, database_is_busy
 from offers.wake import wake
 from purchases import disputes, payments, refunds, stripe_gateway
@@ -95,6 +95,7 @@ def process(event: StripeEvent, *, now: datetime, may_ask: bool = True) -> Strip
     except AskStripeLater:
         _leave_to_worker(event)
     except Exception as error:  # noqa: BLE001 - the event is stored; no bug of ours may lose it
+        drop_broken_connection()
         if not may_ask and database_is_busy(error):
             _leave_to_worker(event)
         else:
