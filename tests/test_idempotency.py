@@ -1,32 +1,14 @@
-"""One Idempotency-Key, one purchase: repeated, at once, with Redis away, after a crash."""
+"""One Idempotency-Key, one purchase: repeated, at once. After a crash: see ``crash_points``."""
 
-import os
-import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
 
-from purchases.models import Purchase
-from purchases.states import Status
 from tests.conftest import at_once, buy, code, counters
 from tests.factories import OfferFactory, UserFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-ROOT = Path(__file__).resolve().parents[1]
-CRASH = (sys.executable, "-m", "tests.crashing_purchase")
-
-
-def database_url() -> str:
-    """Where this test's rows are, for another process."""
-    options = connection.settings_dict
-    address = f"{options['USER']}:{options['PASSWORD']}@{options['HOST']}:{options['PORT']}"
-    return f"postgres://{address}/{options['NAME']}"
 
 
 def test_same_key_and_body_gets_the_same_purchase_back(sandbox: Any, client_of: Any) -> None:
@@ -111,37 +93,3 @@ def test_refused_request_frees_its_key(sandbox: Any, client_of: Any) -> None:
     assert code(buy(client, offer, key="k1")) == "sold_out"
     type(offer).objects.filter(pk=offer.pk).update(inventory_total=1)
     assert buy(client, offer, key="k1").status_code == 201
-
-
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_retry_finishes_what_a_crash_at_stripes_door_left(
-    sandbox: Any, client_of: Any, moment: str
-) -> None:
-    offer = OfferFactory()
-    user = UserFactory()
-    crashed = subprocess.run(
-        [*CRASH, str(user.pk), str(offer.pk), "k1", moment],
-        cwd=ROOT,
-        env=os.environ
-        | {
-            "DATABASE_URL": database_url(),
-            "STRIPE_API_BASE": sandbox.process.base_url,
-            "DJANGO_SETTINGS_MODULE": "offers_project.settings",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert crashed.returncode == -signal.SIGKILL, crashed.stderr
-    left = Purchase.objects.get()
-    assert left.status == Status.RESERVED
-    assert len(sandbox.sessions()) == (1 if moment == "after" else 0)
-
-    retry = buy(client_of(user), offer, key="k1")
-
-    assert retry.status_code == 200
-    assert retry.headers["Idempotent-Replayed"] == "true"
-    assert (retry.json()["id"], retry.json()["status"]) == (str(left.pk), "awaiting_payment")
-    assert counters(offer) == (1, 0)
-    assert len(sandbox.sessions()) == 1
