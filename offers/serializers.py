@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied
 
-from offers import inventory, money, targeting
+from offers import errors, inventory, money, targeting
 from offers.models import Event, EventSession, Offer, TicketTier
 
 
@@ -222,9 +222,25 @@ class OfferSerializer(serializers.ModelSerializer):
             getattr(offer, field).set(values)
 
 
+# Why a caller can't buy: what ``catalog.refusal`` may answer.
+REASONS = [
+    refusal.code
+    for refusal in (
+        errors.NotRegistered,
+        errors.NotEligible,
+        errors.OfferArchived,
+        errors.OfferExpired,
+        errors.OfferInactive,
+        errors.OfferNotStarted,
+        errors.SoldOut,
+        errors.InsufficientInventory,
+    )
+]
+
+
 class AvailabilitySerializer(serializers.Serializer):
     """The answer of ``offers/{id}/availability/``."""
 
     available = serializers.BooleanField()
-    reason = serializers.CharField(allow_null=True)
+    reason = serializers.ChoiceField(REASONS, allow_null=True)
     inventory_available = serializers.IntegerField(allow_null=True)

@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied
@@ -41,8 +41,10 @@ class OfferQuery(serializers.Serializer):
     """The query string of the offer list."""
 
     event = serializers.SlugField(help_text="The event's slug.")
-    placement = serializers.ChoiceField(Offer.Placement.choices, required=False)
-    session = serializers.SlugField(required=False, help_text="The slug of a session of the event.")
+    placement = serializers.ChoiceField(Offer.Placement.choices, required=False, allow_blank=True)
+    session = serializers.SlugField(
+        required=False, allow_blank=True, help_text="The slug of a session of the event."
+    )
 
 
 class AvailabilityQuery(serializers.Serializer):
@@ -94,7 +96,7 @@ class OfferViewSet(
         offers = catalog.showable(
             targeting.offers_for(caller, event, session=session), timezone.now()
         )
-        if "placement" in wanted:
+        if wanted.get("placement"):
             offers = offers.filter(placement=wanted["placement"])
         return offers.select_related("event").prefetch_related(
             "target_sessions", "target_ticket_tiers"
@@ -112,7 +114,7 @@ class OfferViewSet(
         catalog.archive(instance)
 
     @extend_schema(
-        parameters=[OpenApiParameter("quantity", int, default=1)],
+        parameters=[AvailabilityQuery],
         responses=AvailabilitySerializer,
     )
     @action(detail=True)

@@ -127,6 +127,7 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "offers_project.headers.RequestLog",
+    "offers_project.nul_characters.refuse_nul_characters",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -303,18 +304,14 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["offers_project.parsers.CarefulJSONParser"],
     "DEFAULT_PAGINATION_CLASS": "offers.pagination.NewestFirst",
-    "DEFAULT_SCHEMA_CLASS": "drf_standardized_errors.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "offers_project.openapi.OperationSchema",
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_HANDLER_CLASS": "offers_project.http_errors.DomainErrorHandler",
-    "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "409", "422", "429", "503"],
-    "ERROR_SCHEMAS": {
-        "409": "offers_project.openapi.Conflict",
-        "422": "offers_project.openapi.Unprocessable",
-        "503": "offers_project.openapi.Unavailable",
-    },
+    # Those that offers_project/openapi.py may give an operation.
+    "ALLOWED_ERROR_STATUS_CODES": "400 401 403 404 406 409 413 415 422 429 503".split(),
 }
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=positive("ACCESS_TOKEN_MINUTES", 60)),
@@ -337,6 +334,7 @@ SPECTACULAR_SETTINGS = {
             name: f"drf_standardized_errors.openapi_serializers.{name}.choices"
             for name in ("ValidationErrorEnum", "ClientErrorEnum", "ServerErrorEnum")
         },
+        "BadRequestTypeEnum": "offers_project.openapi.BAD_REQUEST_TYPES",
         "PurchaseStatusEnum": "purchases.states.Status",
     },
     "POSTPROCESSING_HOOKS": [

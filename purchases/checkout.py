@@ -50,7 +50,7 @@ from purchases.states import (
     ReleaseReason,
     Status,
 )
-from purchases.stripe_gateway import CheckoutSession
+from purchases.stripe_objects import CheckoutSession
 
 # Stripe's sessions live at least 30 minutes from their creation; the rest is for a late retry.
 SESSION_LIFETIME = timedelta(minutes=35)

@@ -34,7 +34,7 @@ from purchases.errors import (
 )
 from purchases.models import Purchase
 from purchases.states import OPEN_HOLDS, RELEASE, ReleaseReason, Status
-from purchases.stripe_gateway import CheckoutSession
+from purchases.stripe_objects import CheckoutSession
 
 # Longer than the longest conversation with Stripe, so that a claim lapses only after a crash.
 CLAIM = timedelta(seconds=60)

@@ -25,7 +25,7 @@ from purchases.states import (
     ReleaseReason,
     Status,
 )
-from purchases.stripe_gateway import CheckoutSession
+from purchases.stripe_objects import CheckoutSession
 
 HELD = (Status.RESERVED, Status.AWAITING_PAYMENT, Status.PAYMENT_PROCESSING)
 

@@ -27,7 +27,7 @@ from purchases.states import (
     STATUSES_IN_SOLD_STOCK,
     Status,
 )
-from purchases.stripe_gateway import CheckoutSession
+from purchases.stripe_objects import CheckoutSession
 
 logger = structlog.get_logger(__name__)
 

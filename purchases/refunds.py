@@ -18,7 +18,7 @@ from django.utils import timezone
 from offers import money, row_queue, targeting
 from offers.contention import retried
 from offers.wake import wake
-from purchases import stripe_gateway, transitions
+from purchases import stripe_gateway, stripe_objects, transitions
 from purchases.activity import alert, log_activity, log_failure
 from purchases.errors import (
     IdempotencyKeyReused,
@@ -310,13 +310,13 @@ def purchase_of_payment(payment_intent_id: str) -> Purchase | None:
     return next((refund.purchase for refund in second[:1]), None)
 
 
-def is_known(refund: stripe_gateway.Refund) -> bool:
+def is_known(refund: stripe_objects.Refund) -> bool:
     """Whether our row of this refund says as much as Stripe does."""
     row = Refund.objects.filter(stripe_refund_id=refund.id).first()
     return row is not None and RANK[Refund.State(row.state)] >= RANK[_state(refund)]
 
 
-def _state(refund: stripe_gateway.Refund) -> Refund.State:
+def _state(refund: stripe_objects.Refund) -> Refund.State:
     return STATE_AT_STRIPE.get(refund.status, Refund.State.PENDING)
 
 
@@ -330,7 +330,7 @@ def is_all_known(payment_intent_id: str, refunded: int, currency: str) -> bool:
 
 
 @retried
-def record(refund: stripe_gateway.Refund, *, now: datetime, source: str) -> Purchase | None:
+def record(refund: stripe_objects.Refund, *, now: datetime, source: str) -> Purchase | None:
     """Note what Stripe says of a refund, and settle its purchase; ``None`` if it isn't ours.
 
     Called by webhooks, the sweep and reconciliation; locks the purchase, then its offer. A refund
@@ -357,7 +357,7 @@ def record(refund: stripe_gateway.Refund, *, now: datetime, source: str) -> Purc
     return purchase
 
 
-def _row_of(purchase: Purchase, refund: stripe_gateway.Refund) -> Refund:
+def _row_of(purchase: Purchase, refund: stripe_objects.Refund) -> Refund:
     """Our row of Stripe's refund: by its id, else by ours, which it carries, else a new one."""
     own = Q(stripe_refund_id=refund.id)
     with suppress(ValueError):  # one that was made in the dashboard carries none

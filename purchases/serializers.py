@@ -7,7 +7,7 @@ from django.conf import settings
 from rest_framework import serializers
 
 from offers.serializers import Amount, with_currency_digits
-from purchases.models import Purchase
+from purchases.models import Purchase, StripeEvent
 from purchases.states import Status
 
 
@@ -84,5 +84,15 @@ class PurchaseSerializer(serializers.ModelSerializer):
 class PurchaseQuery(serializers.Serializer):
     """The query string of the purchase list."""
 
-    event = serializers.SlugField(required=False, help_text="The event's slug.")
-    status = serializers.ChoiceField(Status.choices, required=False)
+    event = serializers.SlugField(required=False, allow_blank=True, help_text="The event's slug.")
+    status = serializers.ChoiceField(Status.choices, required=False, allow_blank=True)
+
+
+class StripeEventSerializer(serializers.ModelSerializer):
+    """What Stripe is answered; it looks at the status only, a person at the rest."""
+
+    event = serializers.CharField(source="id")
+
+    class Meta:
+        model = StripeEvent
+        fields = ("event", "state")

@@ -10,8 +10,7 @@ in ``purchases.errors``. Amounts are in minor units here, times are aware dateti
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -31,6 +30,7 @@ from purchases.errors import (
     ProviderUnreachable,
     is_stripe_away,
 )
+from purchases.stripe_objects import CheckoutSession, Refund, parsed_event
 from purchases.stripe_traffic import backoff, bulkhead
 
 logger = structlog.get_logger(__name__)
@@ -40,94 +40,6 @@ Answer = TypeVar("Answer")
 TRIES = 3
 # What tells when a session was paid: the session itself doesn't.
 WITH_CHARGE = "payment_intent.latest_charge"
-
-
-@dataclass(frozen=True)
-class CheckoutSession:
-    """What we need to know of a Checkout Session, whether from the API or out of a webhook."""
-
-    id: str
-    url: str
-    status: str
-    payment_status: str
-    amount_total: int
-    currency: str
-    client_reference_id: str | None
-    payment_intent_id: str
-    expires_at: datetime
-    livemode: bool
-    created: datetime
-    # Of our offer, by our metadata.
-    offer_reference: str | None
-    # A delayed payment that the bank refused. Only the API tells: a webhook has its own type.
-    payment_failed: bool
-    # By Stripe's clock, where it is known; the buyer's deadline is judged by it.
-    paid_at: datetime | None
-
-    @property
-    def is_open(self) -> bool:
-        return self.status == "open"
-
-    @property
-    def is_paid(self) -> bool:
-        return self.status == "complete" and self.payment_status != "unpaid"
-
-    @classmethod
-    def parse(cls, data: dict[str, Any], paid_at: datetime | None = None) -> "CheckoutSession":
-        """Read Stripe's JSON. ``url`` is there only while the session is open.
-
-        ``paid_at`` is for a webhook, whose own time is that of the payment.
-        """
-        intent = data.get("payment_intent") or ""
-        expanded = intent if isinstance(intent, dict) else {}
-        charge = expanded.get("latest_charge")
-        if isinstance(charge, dict):
-            paid_at = datetime.fromtimestamp(charge["created"], UTC)
-        return cls(
-            id=data["id"],
-            url=data.get("url") or "",
-            status=data.get("status") or "",
-            payment_status=data["payment_status"],
-            amount_total=data.get("amount_total") or 0,
-            currency=(data.get("currency") or "").upper(),
-            client_reference_id=data.get("client_reference_id"),
-            payment_intent_id=intent["id"] if isinstance(intent, dict) else intent,
-            expires_at=datetime.fromtimestamp(data["expires_at"], UTC),
-            livemode=data["livemode"],
-            created=datetime.fromtimestamp(data["created"], UTC),
-            offer_reference=(data.get("metadata") or {}).get("offer"),
-            payment_failed=data["payment_status"] == "unpaid"
-            and expanded.get("status") in ("requires_payment_method", "canceled"),
-            paid_at=paid_at,
-        )
-
-
-@dataclass(frozen=True)
-class Refund:
-    """What we need to know of a refund. ``amount`` is in minor units; ``reference`` is ours."""
-
-    id: str
-    status: str
-    amount: int
-    currency: str
-    payment_intent_id: str
-    reference: str | None
-    created: datetime
-    failure_reason: str
-
-    @classmethod
-    def parse(cls, data: dict[str, Any]) -> "Refund":
-        intent = data.get("payment_intent") or ""
-        return cls(
-            id=data["id"],
-            status=data.get("status") or "",
-            amount=data["amount"],
-            currency=data["currency"].upper(),
-            payment_intent_id=intent["id"] if isinstance(intent, dict) else intent,
-            reference=(data.get("metadata") or {}).get("refund"),
-            created=datetime.fromtimestamp(data["created"], UTC),
-            failure_reason=data.get("failure_reason") or "",
-        )
 
 
 @lru_cache(maxsize=4)
@@ -450,18 +362,5 @@ def verify_webhook(payload: bytes, signature: str) -> dict[str, Any]:
             continue
         except (ValueError, TypeError):
             raise InvalidWebhook from None
-        return _parsed_event(text)
+        return parsed_event(text)
     raise InvalidWebhook
-
-
-def _parsed_event(text: str) -> dict[str, Any]:
-    try:
-        event = json.loads(text)
-    except ValueError:
-        raise InvalidWebhook from None
-    shape = {"id": str, "type": str, "created": int, "data": dict}
-    if not isinstance(event, dict) or not all(
-        isinstance(event.get(field), kind) for field, kind in shape.items()
-    ):
-        raise InvalidWebhook
-    return event

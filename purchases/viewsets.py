@@ -28,13 +28,22 @@ from purchases.serializers import (
     PurchaseRequestSerializer,
     PurchaseSerializer,
     RefundRequestSerializer,
+    StripeEventSerializer,
 )
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    str,
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
     OpenApiParameter.HEADER,
     description="At most 255 characters. The same key and body get the same purchase back.",
+)
+IDEMPOTENT_REPLAYED = OpenApiParameter(
+    "Idempotent-Replayed",
+    str,
+    OpenApiParameter.HEADER,
+    enum=["true"],
+    required=True,
+    response=[200],
 )
 
 
@@ -51,10 +60,10 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
         purchases = Purchase.objects.filter(user=buyer(self.request)).select_related("event")
         query = PurchaseQuery(data=self.request.query_params)
         query.is_valid(raise_exception=True)
-        if "event" in query.validated_data:
-            purchases = purchases.filter(event__slug=query.validated_data["event"])
-        if "status" in query.validated_data:
-            purchases = purchases.filter(status=query.validated_data["status"])
+        if event := query.validated_data.get("event"):
+            purchases = purchases.filter(event__slug=event)
+        if status := query.validated_data.get("status"):
+            purchases = purchases.filter(status=status)
         return purchases
 
     def get_throttles(self) -> list[Any]:
@@ -64,7 +73,7 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
 
     @extend_schema(
         request=PurchaseRequestSerializer,
-        parameters=[IDEMPOTENCY_KEY],
+        parameters=[IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED],
         responses={
             201: PurchaseSerializer,
             200: OpenApiResponse(
@@ -152,7 +161,7 @@ class StripeWebhookView(APIView):
     authentication_classes = ()
     permission_classes = (AllowAny,)
 
-    @extend_schema(request={"application/json": dict}, responses={200: None}, auth=[])
+    @extend_schema(request={"application/json": dict}, responses=StripeEventSerializer, auth=[])
     def post(self, request: Request) -> Response:
         """Store the event, then act on it; 2xx once it is stored."""
         # The raw bytes are what Stripe signed: nothing may parse them before they are verified.
@@ -161,4 +170,4 @@ class StripeWebhookView(APIView):
             request.headers.get("Stripe-Signature", ""),
             now=timezone.now(),
         )
-        return Response({"event": event.pk, "state": event.state})
+        return Response(StripeEventSerializer(event).data)

@@ -20,11 +20,11 @@ from offers import row_queue
 from offers.contention import drop_broken_connection, lock_wait
 from offers.errors import DomainError, database_is_busy
 from offers.wake import wake
-from purchases import disputes, payments, refunds, stripe_gateway
+from purchases import disputes, payments, refunds, stripe_gateway, stripe_objects
 from purchases.activity import alert
 from purchases.errors import is_stripe_away
 from purchases.models import Purchase, StripeEvent
-from purchases.stripe_gateway import CheckoutSession
+from purchases.stripe_objects import CheckoutSession
 
 logger = structlog.get_logger(__name__)
 
@@ -202,7 +202,7 @@ def _session_failed(event: Occurrence) -> Purchase | None:
 
 
 def _refund(event: Occurrence) -> Purchase | None:
-    refund = stripe_gateway.Refund.parse(event.data)
+    refund = stripe_objects.Refund.parse(event.data)
 
     def record() -> Purchase | None:
         return refunds.record(refund, now=event.now, source="webhook")

@@ -19,7 +19,7 @@ from offers.models import Event, Offer
 from purchases import checkout, holds, payments
 from purchases.models import Purchase
 from purchases.states import ReleaseReason, Status
-from purchases.stripe_gateway import CheckoutSession
+from purchases.stripe_objects import CheckoutSession
 from purchases.viewsets import PurchaseViewSet
 from tests.factories import EventFactory, OfferFactory
 
