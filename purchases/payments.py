@@ -176,7 +176,7 @@ def _record_end(
     """Release the hold unless it is over already, or lives on in another session."""
     if purchase.status not in HELD:
         return
-    if purchase.is_ending(now):
+    if reason == ReleaseReason.EXPIRED and purchase.is_ending(now):
         return  # whoever expired the session at Stripe knows why, and writes it down in a moment
     if purchase.checkout_session_id not in (None, session.id):
         return

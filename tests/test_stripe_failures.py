@@ -222,6 +222,18 @@ def test_overdue_hold_that_is_being_settled_keeps_its_stock(sandbox: Any, client
     assert counters(offer) == (1, 0)
 
 
+def test_overdue_hold_whose_delayed_payment_failed_unheard_is_released_at_once(
+    sandbox: Any, client_of: Any
+) -> None:
+    offer = OfferFactory()
+    purchase = buy(client_of(UserFactory()), offer).json()
+    for what in ("pay_async", "fail_async"):
+        sandbox.act(purchase["checkout_session_id"], what)
+    assert sweep(timezone.now() + LATER) == [None]
+    assert Purchase.objects.get().release_reason == "payment_failed"
+    assert counters(offer) == (0, 0)
+
+
 def test_overdue_hold_stays_while_stripe_is_away_and_its_session_could_be_paid(
     sandbox: Any, client_of: Any
 ) -> None:

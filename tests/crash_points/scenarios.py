@@ -397,6 +397,7 @@ SCENARIOS = [
     Scenario("release", ending(), {"released"}),
     Scenario("release, paid meanwhile", ending("pay"), {"paid"}),
     Scenario("release, pays later meanwhile", ending("pay_async"), {"payment_processing"}),
+    Scenario("release, could not pay later", ending("pay_async", "fail_async"), {"released"}),
     Scenario("release without a session", ending_without_a_session, {"released"}),
     Scenario("release with an unknown session", ending_with_an_unknown_session, {"released"}),
     Scenario("release after a stored 500", ending_after_a_stored_500, {"released"}),
