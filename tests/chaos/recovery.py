@@ -127,7 +127,7 @@ def under_way(stack: Stack, bank: Bank) -> dict[str, int]:
 def run_command(stack: Stack, journal: Journal, command: str) -> str:
     """One of the operator's commands; its last line. A failure of it is a violation."""
     ran = stack.manage(command)
-    output = (ran.stdout + ran.stderr).strip()
     if ran.returncode != 0:
-        journal.violation("the operator's commands succeed", f"{command}: {output}")
-    return output.splitlines()[-1] if output else "done"
+        output = ran.stdout + ran.stderr
+        journal.violation("the operator's commands succeed", f"{command}: {output.strip()}")
+    return (ran.stdout or ran.stderr).strip().splitlines()[-1]
