@@ -18,6 +18,8 @@ PASSING = (
     pg.CannotConnectNow,
     pg.TooManyConnections,
 )
+# The class of errors about the connection itself, as a proxy in between raises them.
+CONNECTION_LOST = "08"
 
 
 class DomainError(Exception):
@@ -140,6 +142,7 @@ def database_is_busy(error: Exception) -> bool:
     """Whether the database could not answer just now, and the same request may succeed later."""
     if not isinstance(error, OperationalError):
         return False
-    # Without a SQLSTATE there was no answer at all: no connection, or none was free.
     cause = error.__cause__
-    return isinstance(cause, PASSING) or getattr(cause, "sqlstate", None) is None
+    state = getattr(cause, "sqlstate", None)
+    # Without a SQLSTATE there was no answer at all: no connection, or none was free, or it broke.
+    return state is None or state.startswith(CONNECTION_LOST) or isinstance(cause, PASSING)

@@ -1,9 +1,11 @@
 """The only table from domain error to HTTP status, and the handler that applies it."""
 
+import sys
+
 import structlog
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.views.defaults import page_not_found
+from django.views.defaults import page_not_found, server_error
 from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -55,6 +57,11 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     purchases.InvalidRefundAmount: 400,
     purchases.InvalidWebhook: 400,
 }
+
+BUSY_PAGE = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><title>One moment</title>'
+    '<meta name="viewport" content="width=device-width"><h1>One moment</h1><p>{}</p></html>'
+)
 
 
 class ApiError(exceptions.APIException):
@@ -109,6 +116,33 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
         return page_not_found(request, exception)
     error = {"code": "not_found", "detail": "There is nothing at this address.", "attr": None}
     return JsonResponse({"type": "client_error", "errors": [error]}, status=404)
+
+
+def server_failed(request: HttpRequest) -> HttpResponse:
+    """Django's ``handler500``: for what middleware raises, sessions above all, outside any view."""
+    error = sys.exc_info()[1]
+    if isinstance(error, Exception) and database_is_busy(error):
+        return busy(request, error)
+    return server_error(request)
+
+
+def busy(request: HttpRequest, error: Exception) -> HttpResponse:
+    """The 503 for a request that the database could not serve; in JSON for the API.
+
+    Renders no template: their context asks the database who is logged in.
+    """
+    logger.warning("database busy", error=str(error))
+    refusal = offers.Busy()
+    answer: HttpResponse
+    if request.path.startswith("/api/"):
+        said = {"code": refusal.code, "detail": str(refusal), "attr": None}
+        answer = JsonResponse({"type": "server_error", "errors": [said]})
+    else:
+        answer = HttpResponse(BUSY_PAGE.format(refusal))
+    answer.status_code = HTTP_STATUS[offers.Busy]
+    answer["Retry-After"] = str(refusal.retry_after)
+    answer["Cache-Control"] = "no-store"
+    return answer
 
 
 def as_api_error(error: offers.DomainError) -> exceptions.APIException:

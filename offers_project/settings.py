@@ -128,6 +128,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "offers_project.headers.RequestLog",
     "offers_project.nul_characters.refuse_nul_characters",
+    "offers_project.database_outage.BusyDatabaseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -202,12 +203,21 @@ DB_POOL_SIZE = env.int("DB_POOL_SIZE", default=16)
 
 DATABASES = {"default": env.db_url("DATABASE_URL")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    # Django's own, with a pool that knows what to do when the server is away or was restarted.
+    DATABASES["default"]["ENGINE"] = "offers_project.postgresql"
     DATABASES["default"]["OPTIONS"] = {
+        # Seconds and milliseconds, for a server that doesn't even refuse.
+        "connect_timeout": 3,
+        "tcp_user_timeout": 5000,
         **DATABASES["default"].get("OPTIONS", {}),
         "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}",
-        # Waits 5 s for a free connection before the request is refused as `busy`.
-        "pool": {"min_size": 1, "max_size": DB_POOL_SIZE, "timeout": 5} if DB_POOL_SIZE else False,
+        # Waits 5 s for a free connection before the request is refused as `busy`; a server that
+        # can't be reached is not waited for.
+        "pool": (
+            {"min_size": 1, "max_size": DB_POOL_SIZE, "timeout": 5, "reconnect_timeout": 0}
+            if DB_POOL_SIZE
+            else False
+        ),
     }
 elif not env.bool("OFFERS_OFFLINE", default=False):
     raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL database (postgres://…).")

@@ -40,6 +40,7 @@ api = [
 ]
 
 handler404 = "offers_project.http_errors.not_found"
+handler500 = "offers_project.http_errors.server_failed"
 
 urlpatterns = [
     path("api/v1/", include(api)),

@@ -318,6 +318,7 @@ def _can_try_again(error: PaymentProviderUnavailable) -> bool:
     return isinstance(error, ProviderFailed) and not isinstance(error, ProviderTurnedAway)
 
 
+@retried
 def _next_attempt(purchase: Purchase, error: PaymentProviderUnavailable) -> Purchase:
     """Store what the second attempt will ask, and return the purchase as it is then."""
     now = timezone.now()
@@ -345,6 +346,7 @@ def _next_attempt(purchase: Purchase, error: PaymentProviderUnavailable) -> Purc
     return stored
 
 
+@retried
 def _record_session(purchase: Purchase, session: CheckoutSession) -> Purchase:
     now = timezone.now()
     with transaction.atomic():
@@ -388,6 +390,7 @@ def _note_failure(purchase: Purchase, error: Exception) -> None:
     log_failure("open_checkout", purchase, error, outcome="unknown")
 
 
+@retried
 def _give_back(purchase: Purchase, error: PaymentProviderUnavailable) -> None:
     """Release a hold for which Stripe has most likely done nothing; the buyer may try again.
 

@@ -87,8 +87,10 @@ def _ask(what: str, call: Callable[[stripe.StripeClient], Answer]) -> Answer:
 def conversation() -> AbstractContextManager[None]:
     """Room for several calls in a row, taken before the first; see ``purchases.stripe_traffic``.
 
-    Whoever holds stock before it asks Stripe takes the room first: without any, nothing is held.
+    Whoever holds stock before it asks Stripe takes the room first: without any, nothing is held,
+    nor during a long pause after a 429. Raises ``ProviderSaturated`` and ``ProviderTurnedAway``.
     """
+    backoff.refuse_in_a_long_pause()
     return bulkhead.conversation()
 
 

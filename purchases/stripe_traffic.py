@@ -8,6 +8,7 @@ threads that have to be saved are this process's own.
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,24 +17,33 @@ from django.db import connection
 
 from purchases.errors import ProviderSaturated, ProviderTurnedAway
 
-# Seconds. A call that takes longer than this is a sign of a Stripe that hangs.
-SLOW = 1.0
+# Seconds. When no call has come back for so long, Stripe is taken to hang.
+STALLED = 1.5
+# The same, while it has been seen hanging: just enough to find out that it is back.
+STALLED_AGAIN = 0.5
 # Who finds no room waits so long for some, as long as calls do come back.
-PATIENCE = 2.0
+PATIENCE = 3.0
+# That Stripe hangs is remembered for so long, unless a call comes back: longer than a call lasts.
+MEMORY = 15.0
 
 
 class Bulkhead:
     """Room for ``settings.STRIPE_CONCURRENT_CALLS`` conversations with Stripe.
 
     A conversation may be several calls of one thread, and what lies between them. When there is no
-    room, a short rush is waited for; but once the calls in it are slow, whoever comes is refused at
-    once (``ProviderSaturated``).
+    room, a rush is waited for, first come, first served; but once no call comes back any more,
+    whoever waits is refused, and whoever comes then is refused at once (``ProviderSaturated``),
+    until one does. A slow call among quick ones refuses nobody.
     """
 
     def __init__(self) -> None:
         self._room = threading.Condition()
         self._inside = 0
+        self._queue: deque[int] = deque()
+        # When each call under way began, by thread; when the last one came back.
         self._calls: dict[int, float] = {}
+        self._last_return = 0.0
+        self._hung_at: float | None = None
         self._mine = threading.local()
 
     @contextmanager
@@ -50,81 +60,136 @@ class Bulkhead:
             self._mine.inside = False
             with self._room:
                 self._inside -= 1
-                self._room.notify()
+                self._room.notify_all()
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Mark the block as one call, whose length tells whether Stripe hangs."""
+        """Mark the block as one call, whose return tells that Stripe doesn't hang."""
         me = threading.get_ident()
         with self.conversation():
+            began = time.monotonic()
             with self._room:
-                self._calls[me] = time.monotonic()
+                self._calls[me] = began
+            answered = False
             try:
                 yield
+                answered = True
             finally:
                 with self._room:
                     del self._calls[me]
+                    now = time.monotonic()
+                    if answered or now - began < settings.STRIPE_READ_TIMEOUT:
+                        self._hung_at, self._last_return = None, now
+                    else:
+                        self._hung_at = now  # a time-out is no return
 
     def _enter(self) -> None:
         with self._room:
-            if self._inside < settings.STRIPE_CONCURRENT_CALLS:
+            if self._has_room():
                 self._inside += 1
                 return
         if not connection.in_atomic_block:
             connection.close()  # nobody waits with a connection in hand
+        me = threading.get_ident()
         end = time.monotonic() + PATIENCE
         with self._room:
-            while self._inside >= settings.STRIPE_CONCURRENT_CALLS:
-                left = min(end, self._slow_at()) - time.monotonic()
-                if left <= 0:
-                    raise ProviderSaturated
-                self._room.wait(left)
-            self._inside += 1
+            self._queue.append(me)
+            try:
+                while not self._has_room():
+                    now, stalled_at = time.monotonic(), self._stalled_at()
+                    if now >= stalled_at:
+                        self._hung_at = now
+                    if now >= min(end, stalled_at):
+                        raise ProviderSaturated
+                    self._room.wait(min(end, stalled_at) - now)
+                self._inside += 1
+            finally:
+                self._queue.remove(me)
+                self._room.notify_all()  # the next one is first now
 
-    def _slow_at(self) -> float:
-        """When the oldest call under way is, or was, a slow one."""
-        return min(self._calls.values(), default=time.monotonic()) + SLOW
+    def _has_room(self) -> bool:
+        """Whether this thread may enter: there is room, and nobody waits who came earlier."""
+        is_first = not self._queue or self._queue[0] == threading.get_ident()
+        return is_first and self._inside < settings.STRIPE_CONCURRENT_CALLS
+
+    def _stalled_at(self) -> float:
+        """When the calls under way will have kept us waiting for too long, or have."""
+        now = time.monotonic()
+        if self._hung_at is not None and now - self._hung_at < MEMORY:
+            # Those from before may take long to end: the newest one tells whether Stripe is back.
+            newest = max(self._calls.values(), default=now)
+            return max(newest, self._last_return) + STALLED_AGAIN
+        oldest = min(self._calls.values(), default=now)
+        return max(oldest, self._last_return) + STALLED
 
 
 class Backoff:
     """After a 429 Stripe is left alone: a quarter of a second, twice as long each time, up to 30 s.
 
     https://docs.stripe.com/rate-limits asks for an exponential back-off with some randomness. A
-    short pause is waited for; during a longer one callers are turned away without asking.
+    short pause is waited for; during a longer one callers are turned away without asking, and when
+    it is over one of them asks first.
     """
 
     FIRST = 0.25
     LONGEST = 30.0
+    # Seconds that are waited for rather than refused.
+    SHORT = 1.0
+    # How long the one that asks after a long pause may take until another one may.
+    ONE_AT_A_TIME = 5.0
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._pause = 0.0
         self._until = 0.0
+        self._last_429 = 0.0
+        self._mine = threading.local()
 
     def wait(self) -> None:
-        """Sit a short pause out; raises ``ProviderTurnedAway`` for a longer one."""
-        left = self._until - time.monotonic()
-        if left <= 0:
-            return
-        if left > SLOW:
-            raise ProviderTurnedAway
-        # Not all at the same moment, or the next second's limit is hit as well.
-        time.sleep(left * random.uniform(1.0, 1.5))  # noqa: S311 - no secret
+        """Sit a short pause out; raises ``ProviderTurnedAway`` for a longer one.
+
+        To be called right before the call that ``turned_away`` or ``answered`` then tells about.
+        """
+        while (left := self._left()) > 0:
+            # Not all at the same moment: who asks first may find out that it is too soon.
+            time.sleep(left * random.uniform(1.0, 1.5))  # noqa: S311 - no secret
+        self._mine.asked_at = time.monotonic()
+
+    def refuse_in_a_long_pause(self) -> None:
+        """Raise ``ProviderTurnedAway`` if ``wait`` would: for who has something to lose by then."""
+        with self._guard:
+            if self._pause > self.SHORT and self._until > time.monotonic():
+                raise ProviderTurnedAway
+
+    def _left(self) -> float:
+        """Seconds of the pause that are left, zero or less when the caller may ask."""
+        with self._guard:
+            now = time.monotonic()
+            left = self._until - now
+            if self._pause > self.SHORT:
+                if left > 0:
+                    raise ProviderTurnedAway
+                self._until = now + self.ONE_AT_A_TIME
+            return left
 
     def turned_away(self) -> None:
         """Note a 429. Those that were on their way together count as one."""
         with self._guard:
             now = time.monotonic()
-            if now >= self._until:
+            if self._mine.asked_at >= self._last_429:
                 self._pause = min(max(self.FIRST, self._pause * 2), self.LONGEST)
                 self._until = now + self._pause
+                self._last_429 = now
 
     def answered(self) -> None:
-        """Note that Stripe took a request: the next 429 begins with a short pause again."""
+        """Note that Stripe took a request: the next 429 begins with a short pause again.
+
+        Unless it was on its way already when the last 429 came: that says nothing of now.
+        """
         if self._pause:
             with self._guard:
-                if time.monotonic() >= self._until:
-                    self._pause = 0.0
+                if self._mine.asked_at > self._last_429:
+                    self._pause = self._until = 0.0
 
 
 bulkhead = Bulkhead()

@@ -45,8 +45,9 @@ def fresh_caches() -> Iterator[None]:
 
 
 def end_pause() -> None:
-    """The pause after a 429 has passed."""
+    """The pause after a 429, or a Stripe that hung, was long ago."""
     stripe_traffic.backoff._pause = stripe_traffic.backoff._until = 0.0
+    stripe_traffic.bulkhead._hung_at = None
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from offers.errors import DomainError
-from purchases import holds, refunds, stripe_gateway
+from purchases import holds, refunds, stripe_gateway, stripe_traffic
 from purchases.errors import ProviderUnreachable
 from purchases.models import Purchase
 from purchases.states import ReleaseReason, Status
@@ -117,6 +117,16 @@ def test_refusal_by_stripe_gives_the_hold_back(sandbox: Any, client_of: Any, set
     answer = buy(client_of(UserFactory()), offer)
     assert (answer.status_code, code(answer)) == (503, "payment_provider_unavailable")
     assert counters(offer) == (0, 0)
+
+
+def test_nothing_is_held_during_a_long_pause_after_a_429(sandbox: Any, client_of: Any) -> None:
+    offer = OfferFactory()
+    stripe_traffic.backoff._pause = stripe_traffic.backoff.LONGEST
+    stripe_traffic.backoff._until = time.monotonic() + 30
+    answer = buy(client_of(UserFactory()), offer)
+    assert (answer.status_code, code(answer)) == (503, "payment_provider_unavailable")
+    assert not Purchase.objects.exists()
+    assert sandbox.requests("POST", "/v1/checkout/sessions") == []
 
 
 @pytest.mark.parametrize(
