@@ -15,7 +15,7 @@ from django.utils import timezone
 from offers import targeting
 from offers.errors import DomainError
 from offers.scoped_admin import ScopedAdmin, ScopedInline, SuperusersOnly
-from purchases import refunds
+from purchases import refund_requests
 from purchases.models import (
     Dispute,
     Email,
@@ -138,7 +138,7 @@ class PurchaseAdmin(ReadOnly, ScopedAdmin):
         form = RefundForm(request.POST if request.method == "POST" else None)
         if form.is_valid():
             try:
-                purchase = refunds.request(
+                purchase = refund_requests.request(
                     purchase_id=purchase.pk,
                     actor=cast("User", request.user),
                     source="admin",

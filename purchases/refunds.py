@@ -1,4 +1,4 @@
-"""Sending money back, and hearing that it was: by staff, for late payments, in Stripe's dashboard.
+"""Sending money back, and hearing that it was: for staff, for late payments, by the dashboard.
 
 A refund is a row that is stored in the transaction that decides on it, and sent afterwards by
 ``send_due``. What Stripe says of any refund comes to ``record``, in any order and any number of
@@ -10,26 +10,20 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Q, QuerySet, Sum
 from django.utils import timezone
 
-from offers import money, row_queue, targeting
+from offers import money, row_queue
 from offers.contention import retried
 from offers.wake import wake
 from purchases import stripe_gateway, stripe_objects, transitions
-from purchases.activity import alert, log_activity, log_failure
+from purchases.activity import alert, log_failure
 from purchases.errors import (
-    IdempotencyKeyReused,
-    InvalidRefundAmount,
-    NotRefundable,
     PaymentProviderUnavailable,
     ProviderFailed,
     ProviderRefused,
     ProviderTurnedAway,
-    PurchaseNotFound,
-    RefundNotAllowed,
     is_stripe_away,
 )
 from purchases.models import Purchase, Refund
@@ -37,12 +31,9 @@ from purchases.states import (
     REFUND,
     REFUND_FAILED,
     REFUND_RETURNED,
-    REQUEST_REFUND,
     Status,
 )
 
-# The same request again within this time is taken for a repetition, not for another refund.
-REPEATED_WITHIN = timedelta(minutes=5)
 # Longer than the longest conversation with Stripe.
 LEASE = timedelta(seconds=60)
 # A pending refund takes days; Stripe's webhook tells sooner than this question.
@@ -65,74 +56,7 @@ STATE_AT_STRIPE = {
 }
 
 
-# -- Asking for one -------------------------------------------------------------------------------
-
-
-@retried
-def request(
-    *,
-    purchase_id: uuid.UUID,
-    actor: User,
-    source: str,
-    now: datetime,
-    amount: Decimal | None = None,
-    restock: bool = True,
-    reason: str = "",
-    idempotency_key: str | None = None,
-) -> Purchase:
-    """Send ``amount`` (major units; ``None``: all that is left) of a paid purchase back.
-
-    Called by the API and the admin, outside any transaction; locks the purchase. All that is left
-    makes the purchase ``refunding``; when Stripe confirms, its units go back on sale, or are
-    written off unless ``restock``. A part leaves it ``paid`` with its units. The same request
-    again, by its key or within some minutes, is the same refund.
-
-    Raises ``PurchaseNotFound`` and ``RefundNotAllowed`` (who may: owners, managers), and
-    ``NotRefundable``, ``InvalidRefundAmount`` and ``IdempotencyKeyReused``; nothing moved then.
-    """
-    with transaction.atomic():
-        purchase = transitions.lock(purchase_id)
-        _refuse_unless_allowed(actor, purchase)
-        if _is_repeated(purchase, amount, reason, idempotency_key, now=now):
-            return purchase
-        _refuse_unless_refundable(purchase)
-        left = purchase.total_price - _sum(_of_payment(purchase).exclude(state="failed"))
-        if not purchase.total_price:
-            if amount is not None:
-                raise InvalidRefundAmount("This purchase was free: leave the amount out.")
-            purchase.restock_on_refund = restock
-            purchase.save(update_fields=["restock_on_refund"])
-            return transitions.apply(
-                purchase, REFUND, now=now, source=source, actor=actor,
-                reason=reason or "free", refunded_at=now,
-            )  # fmt: skip
-        wanted = left if amount is None else amount
-        _refuse_amount(purchase, wanted, left)
-        refund = Refund(
-            purchase=purchase,
-            payment_intent_id=purchase.payment_intent_id,
-            amount=wanted,
-            cause=Refund.Cause.STAFF,
-            reason=reason[:500],
-            requested_by=actor,
-            idempotency_key=idempotency_key,
-            due_at=now,
-            created_at=now,
-        )
-        _store(refund)
-        purchase.problem = ""
-        if wanted == left and purchase.status == Status.PAID:
-            purchase.restock_on_refund = restock
-            transitions.apply(
-                purchase, REQUEST_REFUND, now=now, source=source, actor=actor,
-                reason=reason, restock_on_refund=restock, problem="",
-            )  # fmt: skip
-        else:
-            purchase.save(update_fields=["problem"])
-            transaction.on_commit(
-                lambda: log_activity("request_refund", purchase, amount=str(wanted), source=source)
-            )
-    return purchase
+# -- Sending them ---------------------------------------------------------------------------------
 
 
 def owe(
@@ -150,7 +74,7 @@ def owe(
     """
     if Refund.objects.filter(purchase=purchase, payment_intent_id=payment_intent_id).exists():
         return
-    _store(
+    store(
         Refund(
             purchase=purchase,
             payment_intent_id=payment_intent_id,
@@ -165,71 +89,10 @@ def owe(
         transaction.on_commit(lambda: alert("second_payment", purchase, detail=reason))
 
 
-def _store(refund: Refund) -> None:
+def store(refund: Refund) -> None:
+    """Keep a new refund, and wake whoever sends it; inside the transaction that decides on it."""
     refund.save(force_insert=True)
     transaction.on_commit(lambda: wake("purchases.send_refunds"))
-
-
-def _refuse_unless_allowed(actor: User, purchase: Purchase) -> None:
-    may = targeting.may_refund(actor, purchase.event)
-    if may:
-        return
-    # Who may know of the purchase hears why; to anybody else it doesn't exist.
-    if may is False or purchase.user_id == actor.pk:
-        raise RefundNotAllowed
-    raise PurchaseNotFound
-
-
-def _is_repeated(
-    purchase: Purchase,
-    amount: Decimal | None,
-    reason: str,
-    idempotency_key: str | None,
-    *,
-    now: datetime,
-) -> bool:
-    """Whether this is a request that was granted before: a double click, or a client's retry."""
-    if idempotency_key is not None:
-        same = purchase.refunds.filter(idempotency_key=idempotency_key).first()
-        if same is not None and amount not in (None, same.amount):
-            raise IdempotencyKeyReused
-        return same is not None
-    if amount is None:
-        if purchase.status == Status.REFUND_DUE:
-            return _of_payment(purchase).filter(state__in=UNDER_WAY).exists()
-        return purchase.status in (Status.REFUNDING, Status.REFUNDED)
-    recent = purchase.refunds.filter(
-        cause=Refund.Cause.STAFF,
-        amount=amount,
-        reason=reason[:500],
-        idempotency_key=None,
-        created_at__gt=now - REPEATED_WITHIN,
-    )
-    return recent.exclude(state=Refund.State.FAILED).exists()
-
-
-def _refuse_unless_refundable(purchase: Purchase) -> None:
-    if purchase.status in (Status.REFUNDING, Status.REFUNDED):
-        raise NotRefundable("All that was paid is on its way back already, or back.")
-    if purchase.status not in (Status.PAID, Status.REFUND_DUE):
-        raise NotRefundable
-    if any(dispute.has_the_money for dispute in purchase.disputes.all()):
-        raise NotRefundable(
-            "The payment is disputed, so the bank has the money: answer the dispute at Stripe."
-        )
-
-
-def _refuse_amount(purchase: Purchase, amount: Decimal, left: Decimal) -> None:
-    if left <= 0:
-        raise NotRefundable("All that was paid is on its way back already, or back.")
-    if not money.is_chargeable(amount, purchase.currency):
-        raise InvalidRefundAmount(f"This has more digits than an amount in {purchase.currency}.")
-    if not 0 < amount <= left:
-        most = money.format_amount(left, purchase.currency)
-        raise InvalidRefundAmount(f"Between 0 and {most} {purchase.currency} can be sent back.")
-
-
-# -- Sending them ---------------------------------------------------------------------------------
 
 
 def send_due(*, now: datetime, limit: int = 200) -> int:
@@ -325,7 +188,7 @@ def is_all_known(payment_intent_id: str, refunded: int, currency: str) -> bool:
     known = Refund.objects.filter(
         payment_intent_id=payment_intent_id, stripe_refund_id__isnull=False
     )
-    amount = _sum(known.exclude(state=Refund.State.FAILED))
+    amount = sum_of(known.exclude(state=Refund.State.FAILED))
     return amount >= money.from_minor_units(refunded, currency.upper())
 
 
@@ -348,7 +211,8 @@ def record(refund: stripe_objects.Refund, *, now: datetime, source: str) -> Purc
         if known_as is None or RANK[state] > RANK[Refund.State(known_as)]:
             ours.state, ours.error = state, refund.failure_reason
             ours.settled_at = None if ours.is_under_way else now
-            ours.due_at = now + ASK_AGAIN
+        # Also when nothing is new: the claim is over in a minute, the bank isn't.
+        ours.due_at = now + ASK_AGAIN
         news = ["stripe_refund_id", "state", "error", "settled_at", "due_at"]
         ours.save(update_fields=None if ours._state.adding else news)
         if ours.state != known_as and ours.state == Refund.State.FAILED:
@@ -389,24 +253,46 @@ def _fail(refund_id: uuid.UUID, why: str, *, now: datetime, is_done_already: boo
 
 def _note_failure(purchase: Purchase, refund: Refund) -> None:
     """Put the purchase where staff see it: the money is still here, the buyer expects it."""
-    amount = money.format_amount(refund.amount, purchase.currency)
-    purchase.problem = (
-        f"The refund of {amount} {purchase.currency} failed: {refund.error or 'no reason given'}. "
-        "Ask the buyer how to pay it back, or refund again."
-    )
+    purchase.problem = _failure_note(purchase, refund)
     purchase.save(update_fields=["problem"])
     transaction.on_commit(lambda: alert("refund_failed", purchase, detail=purchase.problem))
 
 
+def stuck_second_payment(purchase: Purchase) -> str:
+    """What ``problem`` says once the purchase's own payment is in order: "", most of the time.
+
+    A second payment whose refund failed is still here, whatever becomes of the first one.
+    """
+    others = purchase.refunds.exclude(payment_intent_id=purchase.payment_intent_id)
+    for failed in others.filter(state=Refund.State.FAILED).order_by("-settled_at"):
+        of_the_same = others.filter(payment_intent_id=failed.payment_intent_id)
+        if sum_of(of_the_same.exclude(state=Refund.State.FAILED)) < purchase.total_price:
+            return _failure_note(purchase, failed)
+    return ""
+
+
+def _failure_note(purchase: Purchase, refund: Refund) -> str:
+    amount = money.format_amount(refund.amount, purchase.currency)
+    said = f"{amount} {purchase.currency} failed: {refund.error or 'no reason given'}."
+    if refund.payment_intent_id != purchase.payment_intent_id:
+        return (
+            f"The refund of a second payment ({refund.payment_intent_id}) of {said} Send that one "
+            "back in Stripe's dashboard, or ask the buyer how: a refund here is of the first one."
+        )
+    return f"The refund of {said} Ask the buyer how to pay it back, or refund again."
+
+
 def settle(purchase: Purchase, *, now: datetime, source: str) -> None:
     """Bring a locked purchase's status in line with the refunds of the payment it is paid by."""
-    refunds = _of_payment(purchase)
-    back = _sum(refunds.filter(state=Refund.State.SUCCEEDED))
+    refunds = of_payment(purchase)
+    # More than there was, when a refund is heard of before the failure that made room for it.
+    back = min(sum_of(refunds.filter(state=Refund.State.SUCCEEDED)), purchase.total_price)
     all_back = back >= purchase.total_price
     if all_back and purchase.status in REFUND.sources:
         transitions.apply(
             purchase, REFUND, now=now, source=source,
-            refunded_amount=purchase.total_price, refunded_at=now, problem="",
+            refunded_amount=purchase.total_price, refunded_at=now,
+            problem=stuck_second_payment(purchase),
         )  # fmt: skip
     elif purchase.status == Status.REFUNDED and not all_back:
         transitions.apply(
@@ -420,10 +306,11 @@ def settle(purchase: Purchase, *, now: datetime, source: str) -> None:
         purchase.save(update_fields=["refunded_amount"])
 
 
-def _of_payment(purchase: Purchase) -> QuerySet[Refund]:
+def of_payment(purchase: Purchase) -> QuerySet[Refund]:
     """Refunds of the payment that the purchase is paid by; those of a second one don't count."""
     return purchase.refunds.filter(payment_intent_id=purchase.payment_intent_id)
 
 
-def _sum(refunds: QuerySet[Refund]) -> Decimal:
+def sum_of(refunds: QuerySet[Refund]) -> Decimal:
+    """What they come to, in major units."""
     return refunds.aggregate(sum=Sum("amount"))["sum"] or Decimal(0)

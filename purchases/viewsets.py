@@ -21,7 +21,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from offers.throttling import PurchasesPerAddress, PurchasesPerUser
-from purchases import checkout, holds, refunds, webhooks
+from purchases import checkout, holds, refund_requests, webhooks
 from purchases.models import Purchase
 from purchases.serializers import (
     PurchaseQuery,
@@ -122,7 +122,7 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
         """
         wanted = RefundRequestSerializer(data=request.data)
         wanted.is_valid(raise_exception=True)
-        purchase = refunds.request(
+        purchase = refund_requests.request(
             purchase_id=pk,
             actor=buyer(request),
             source="api",

@@ -19,7 +19,7 @@ from psycopg import errors as pg
 from offers.contention import ATTEMPTS, retried
 from offers.errors import database_is_busy
 from offers_project.local.environment import ROOT
-from purchases import holds, payments, refunds, tasks
+from purchases import holds, payments, refund_requests, tasks
 from purchases.errors import HoldAlreadyResolved, NotRefundable
 from purchases.models import Purchase
 from purchases.states import ReleaseReason, Status
@@ -238,7 +238,9 @@ def sweep() -> None:
 def refund(owner: Any) -> None:
     for paid in Purchase.objects.filter(status=Status.PAID)[:2]:
         with suppress(NotRefundable):
-            refunds.request(purchase_id=paid.pk, actor=owner, source="tests", now=timezone.now())
+            refund_requests.request(
+                purchase_id=paid.pk, actor=owner, source="tests", now=timezone.now()
+            )
     tasks.send_refunds()
 
 

@@ -11,7 +11,7 @@ from django.core import mail as outbox
 from django.utils import timezone
 
 from offers.models import Membership, Offer
-from purchases import mail, refunds, stripe_gateway, webhooks
+from purchases import mail, reconciliation, refunds, stripe_gateway, webhooks
 from purchases.models import Email, Purchase, Refund, StripeEvent
 from purchases.states import Status
 from tests.conftest import at_once, buy, code, counters, end_pause, receive, release_unasked
@@ -506,8 +506,8 @@ def test_mail_server_that_is_away_delays_the_message_and_nothing_else(
     assert mail.send_due(now=timezone.now() + timedelta(minutes=1)) == 1
 
 
-def test_second_payment_is_sent_back_and_the_purchase_stays_paid(sale: Sale, caplog: Any) -> None:
-    """Two sessions of one purchase were paid: only the second one's money goes back."""
+def pay_again(sale: Sale) -> str:
+    """Open a second session of the purchase past us, and pay it."""
     stray = sale.sandbox.client.v1.checkout.sessions.create(
         {
             "mode": "payment",
@@ -524,6 +524,12 @@ def test_second_payment_is_sent_back_and_the_purchase_stays_paid(sale: Sale, cap
         }
     )  # fmt: skip
     sale.sandbox.act(stray.id, "pay")
+    return str(stray.id)
+
+
+def test_second_payment_is_sent_back_and_the_purchase_stays_paid(sale: Sale, caplog: Any) -> None:
+    """Two sessions of one purchase were paid: only the second one's money goes back."""
+    pay_again(sale)
     sale.sandbox.deliver()
     assert "second_payment" in caplog.text
     assert send() == 1
@@ -537,3 +543,46 @@ def test_second_payment_is_sent_back_and_the_purchase_stays_paid(sale: Sale, cap
     assert (refund.cause, refund.state) == (Refund.Cause.SECOND_PAYMENT, Refund.State.SUCCEEDED)
     assert refund.payment_intent_id != purchase.payment_intent_id
     assert counters(sale.offer) == (0, 2)
+
+
+def test_refund_that_stays_pending_is_asked_after_once_an_hour(
+    sandbox: Any, client_of: Any
+) -> None:
+    sale = Sale(sandbox, client_of)
+    sandbox.faults(refunds="pending")
+    sale.ask()
+    refunds.send_due(now=timezone.now())
+    later = timezone.now() + timedelta(hours=2)
+    refunds.send_due(now=later, limit=1)
+    assert Refund.objects.get().due_at > later + timedelta(minutes=55)
+
+
+def test_second_payment_that_could_not_be_sent_back_stays_noted_for_staff(
+    sandbox: Any, client_of: Any
+) -> None:
+    sale = Sale(sandbox, client_of)
+    second = pay_again(sale)
+    sandbox.deliver()
+    sandbox.act(second, "dispute")  # Stripe refuses to send it back
+    refunds.send_due(now=timezone.now())
+    assert sale.purchase.problem
+    sale.ask(amount="10.00")  # of the other payment
+    refunds.send_due(now=timezone.now())
+    assert sale.purchase.problem
+
+
+def test_refund_made_after_one_that_failed_is_recorded_before_the_news_of_that_failure(
+    sandbox: Any, client_of: Any
+) -> None:
+    sale = Sale(sandbox, client_of)
+    sale.dashboard()
+    sandbox.deliver()  # refunded
+    sandbox.process.control(f"refunds/{Refund.objects.get().stripe_refund_id}/fail")
+    sale.dashboard(amount=2000)
+    run = reconciliation.Run(
+        since=timezone.now() - timedelta(hours=1),
+        now=timezone.now() + timedelta(minutes=3),
+        source="sweep",
+    )
+    assert list(reconciliation._refunds(run))  # newest first, as Stripe lists them
+    assert (sale.purchase.status, sale.purchase.refunded_amount) == (Status.REFUND_DUE, 20)

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from purchases import checkout, holds, refunds, webhooks
+from purchases import checkout, holds, refund_requests, webhooks
 
 current_app.loader.import_default_modules()  # the tasks, as a worker does
 
@@ -50,7 +50,7 @@ def cancel(*, user: int, purchase: str) -> None:
 
 def refund(*, user: int, purchase: str) -> None:
     """The API's `POST purchases/{id}/refund/`, asked by one of the organization's owners."""
-    refunds.request(
+    refund_requests.request(
         purchase_id=uuid.UUID(purchase),
         actor=User.objects.get(pk=user),
         source="api",
