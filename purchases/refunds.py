@@ -102,8 +102,7 @@ def send_due(*, now: datetime, limit: int = 200) -> int:
     """
     settled = 0
     for _ in range(limit):
-        due = Refund.objects.filter(state__in=UNDER_WAY, due_at__lte=now).order_by("due_at")
-        claimed = row_queue.claim(due, clock=timezone.now(), lease=LEASE, limit=1)
+        claimed = row_queue.claim(due(now=now), clock=timezone.now(), lease=LEASE, limit=1)
         if not claimed:
             break
         refund = claimed[0]
@@ -115,6 +114,11 @@ def send_due(*, now: datetime, limit: int = 200) -> int:
                 break
         settled += not Refund.objects.get(pk=refund.pk).is_under_way
     return settled
+
+
+def due(*, now: datetime) -> QuerySet[Refund]:
+    """Refunds to send or to ask after, the longest waiting first."""
+    return Refund.objects.filter(state__in=UNDER_WAY, due_at__lte=now).order_by("due_at")
 
 
 def _send(refund: Refund, *, now: datetime) -> None:

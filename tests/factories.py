@@ -153,7 +153,8 @@ class PurchaseFactory(DjangoModelFactory):
     @staticmethod
     def _add_refund(purchase: Purchase, transition: states.Transition) -> None:
         """The row that stands behind money on its way back, or back."""
-        if transition in (states.OWE_REFUND, states.REQUEST_REFUND, states.REFUND):
+        asked = transition in (states.OWE_REFUND, states.REQUEST_REFUND, states.REFUND)
+        if asked and purchase.total_price:
             is_back = transition is states.REFUND
             RefundFactory(
                 purchase=purchase,

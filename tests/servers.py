@@ -101,6 +101,9 @@ def _valkey_database_of(worker: str) -> int:
 # A wrapper, because pytest-django's own implementation, which loads the settings, asks to be first.
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests() -> Generator[None, object, object]:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # As for what a script starts with `&`; what the tests start would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(ENVIRONMENT)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker:

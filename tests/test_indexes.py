@@ -16,8 +16,8 @@ from rest_framework.test import APIRequestFactory, force_authenticate
 
 from offers import catalog, targeting
 from offers.models import Event, Offer
-from purchases import checkout, holds, payments
-from purchases.models import Purchase
+from purchases import checkout, holds, payments, refunds, webhooks
+from purchases.models import Purchase, Refund, StripeEvent
 from purchases.states import ReleaseReason, Status
 from purchases.stripe_objects import CheckoutSession
 from purchases.viewsets import PurchaseViewSet
@@ -65,6 +65,9 @@ def load() -> None:
         (purchase(n, users[n * 7 % USERS], offers[n * n % len(offers)]) for n in range(PURCHASES)),
         batch_size=2_000,
     )
+    paid = Purchase.objects.filter(status=Status.PAID).order_by("checkout_session_id")[:2_000]
+    Refund.objects.bulk_create(refund(n, purchase) for n, purchase in enumerate(paid))
+    StripeEvent.objects.bulk_create(map(event, range(3_000)))
 
 
 def purchase(n: int, user: User, offer: Offer) -> Purchase:
@@ -90,6 +93,34 @@ def purchase(n: int, user: User, offer: Offer) -> Purchase:
         paid_at=made if status == Status.PAID else None,
         reserved_until=made + timedelta(minutes=15),
         checkout_session_id=f"cs_test_{n}",
+        payment_intent_id=f"pi_{n}" if status == Status.PAID else "",
+    )
+
+
+def refund(n: int, purchase: Purchase) -> Refund:
+    """One in 50 is under way."""
+    return Refund(
+        purchase=purchase,
+        payment_intent_id=purchase.payment_intent_id,
+        amount=Decimal(1),
+        state=Refund.State.PENDING if n % 50 == 0 else Refund.State.SUCCEEDED,
+        cause=Refund.Cause.STAFF,
+        stripe_refund_id=f"re_{n}",
+        created_at=NOW,
+        due_at=NOW,
+    )
+
+
+def event(n: int) -> StripeEvent:
+    """One in 100 failed."""
+    return StripeEvent(
+        id=f"evt_{n}",
+        type="charge.refunded",
+        created=NOW,
+        payload={},
+        state=StripeEvent.State.FAILED if n % 100 == 0 else StripeEvent.State.PROCESSED,
+        received_at=NOW,
+        due_at=NOW,
     )
 
 
@@ -219,10 +250,12 @@ def test_overdue_holds_are_found_by_their_deadline() -> None:
 
 
 def session(session_id: str) -> CheckoutSession:
-    return CheckoutSession(
-        id=session_id, url="", status="open", payment_status="unpaid", amount_total=5000,
-        currency="USD", client_reference_id=None, payment_intent_id="", expires_at=NOW,
-        livemode=False,
+    stamp = int(NOW.timestamp())
+    return CheckoutSession.parse(
+        {
+            "id": session_id, "status": "open", "payment_status": "unpaid", "created": stamp,
+            "expires_at": stamp, "livemode": False,
+        }
     )  # fmt: skip
 
 
@@ -231,6 +264,31 @@ def test_purchase_is_found_by_its_checkout_session() -> None:
     assert len(found) == 1
     assert found <= indexes_on(Purchase, "checkout_session_id")
     assert payments.purchase_of(session("cs_test_77")) is not None
+
+
+def test_purchase_is_found_by_its_payment() -> None:
+    paid = Purchase.objects.filter(status=Status.PAID)[0]
+    (found,) = plans_of(
+        lambda: refunds.purchase_of_payment(paid.payment_intent_id), "purchases_purchase"
+    )
+    assert found == {"purchase_by_payment"}
+
+
+def test_refund_of_a_second_payment_is_found_by_it() -> None:
+    plans = plans_of(lambda: refunds.purchase_of_payment("pi_second"), "purchases_refund")
+    assert len(plans) == 1
+    assert "refund_by_payment" in plans[0]
+    assert not any(name.startswith("all of") for name in plans[0])
+
+
+def test_refunds_under_way_are_found_by_when_they_are_due() -> None:
+    found = plan_of(refunds.due(now=NOW)[:1])
+    assert found == {"refund_unsettled"}
+
+
+def test_events_to_process_are_found_by_when_they_are_due() -> None:
+    found = plan_of(webhooks.unprocessed(now=NOW))
+    assert found == {"stripe_event_unprocessed"}
 
 
 def test_cap_and_limit_of_a_buyer_are_checked_without_reading_all_purchases() -> None:
