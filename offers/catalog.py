@@ -4,9 +4,10 @@ from datetime import datetime
 
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
+from waffle import switch_is_active
 
 from offers import inventory, targeting
-from offers.errors import DomainError, NotEligible, NotRegistered
+from offers.errors import DomainError, NotEligible, NotRegistered, PurchasesDisabled
 from offers.models import Offer
 
 
@@ -27,10 +28,17 @@ def refusal(
 ) -> DomainError | None:
     """Why the caller can't buy ``quantity`` of a visible offer at ``now``, or ``None``."""
     try:
+        refuse_while_switched_off()
         targeting.refuse_unless_eligible(caller, offer)
-    except (NotEligible, NotRegistered) as error:
+    except (NotEligible, NotRegistered, PurchasesDisabled) as error:
         return error
     return offer.refusal(now, quantity=quantity)
+
+
+def refuse_while_switched_off() -> None:
+    """Raise ``PurchasesDisabled`` while `waffle_switch purchases off` holds."""
+    if not switch_is_active("purchases"):
+        raise PurchasesDisabled
 
 
 def archive(offer: Offer) -> None:

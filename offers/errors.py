@@ -84,6 +84,14 @@ class OfferNotStarted(OfferUnavailable):
     message = "The sale of this offer has not started yet."
 
 
+class PurchasesDisabled(DomainError):
+    """The kill switch is off: nothing is sold, what was sold goes on."""
+
+    code = "purchases_disabled"
+    message = "Sales are paused for the moment. Try again later."
+    retry_after = 60
+
+
 class SoldOut(OfferUnavailable):
     code = "sold_out"
     message = "This offer is sold out."
@@ -134,7 +142,7 @@ class Busy(DomainError):
     """The row lock, or a connection, was not had in time: see ``database_is_busy``."""
 
     code = "busy"
-    message = "Many people want this right now. Try again in a moment."
+    message = "This can't be answered just now: too much at once. Try again in a moment."
     retry_after = 1
 
 

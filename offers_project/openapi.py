@@ -42,7 +42,7 @@ REFUSALS: dict[str, tuple[type[offers.DomainError], ...]] = {
         purchases.IdempotencyKeyInUse,
         purchases.IdempotencyKeyReused,
         purchases.QuantityTooExpensive,
-        purchases.PurchasesDisabled,
+        offers.PurchasesDisabled,
         purchases.PaymentProviderUnavailable,
     ),
     "purchases_cancel_create": (

@@ -194,6 +194,7 @@ STORAGES = {
 }
 
 vars().update(env.email_url("EMAIL_URL", default="smtp://127.0.0.1:25"))
+EMAIL_TIMEOUT = 10  # seconds; without one a mail server that hangs would keep the worker's threads
 
 # -- PostgreSQL -----------------------------------------------------------------------------------
 # Milliseconds. A purchase that waits longer for the offer's row answers 503 `busy`.
@@ -296,7 +297,8 @@ CELERY_BEAT_SCHEDULE = {
     "process stored Stripe events": {"task": "purchases.process_events", "schedule": 30.0},
     "send refunds": {"task": "purchases.send_refunds", "schedule": 30.0},
     "send e-mails": {"task": "purchases.send_emails", "schedule": 30.0},
-    "reconcile with Stripe": {"task": "purchases.reconcile", "schedule": 300.0},
+    "reconcile lately": {"task": "purchases.reconcile", "args": [0.5], "schedule": 300.0},
+    "reconcile the last day": {"task": "purchases.reconcile", "args": [25.0], "schedule": 3600.0},
     "check the inventory": {"task": "purchases.check_inventory", "schedule": 900.0},
     "deactivate expired offers": {"task": "offers.expire_offers", "schedule": 60.0},
 }

@@ -1,6 +1,7 @@
 """Plain, read-only admin pages: a purchase changes through its transitions only."""
 
 from typing import Any, ClassVar, cast
+from uuid import uuid4
 
 from django import forms
 from django.contrib import admin, messages
@@ -85,6 +86,10 @@ class RefundForm(forms.Form):
         help_text="After a full refund; otherwise the offer's total shrinks by them.",
     )
     reason = forms.CharField(required=False, max_length=500, widget=forms.TextInput)
+    # One form is one refund, however often it is sent.
+    idempotency_key = forms.CharField(
+        required=False, max_length=255, widget=forms.HiddenInput, initial=uuid4
+    )
 
 
 @admin.register(Purchase)
@@ -137,19 +142,21 @@ class PurchaseAdmin(ReadOnly, ScopedAdmin):
             raise PermissionDenied
         form = RefundForm(request.POST if request.method == "POST" else None)
         if form.is_valid():
+            key = form.cleaned_data["idempotency_key"]
             try:
-                purchase = refund_requests.request(
+                requested = refund_requests.request(
                     purchase_id=purchase.pk,
                     actor=cast("User", request.user),
                     source="admin",
                     now=timezone.now(),
-                    **form.cleaned_data,
+                    **form.cleaned_data | {"idempotency_key": key or None},
                 )
             except DomainError as error:
                 form.add_error(error.attr, str(error))
             else:
-                said = f"The refund is on its way: the purchase is {purchase.get_status_display()}."
-                messages.success(request, said)
+                status = requested.purchase.get_status_display().lower()
+                what = "This was asked for before" if requested.repeated else "Asked for"
+                messages.success(request, f"{what}: the purchase is {status} now.")
                 return redirect(reverse("admin:purchases_purchase_change", args=[purchase.pk]))
         context = {
             **self.admin_site.each_context(request),

@@ -17,9 +17,8 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
-from waffle import switch_is_active
 
-from offers import inventory, money, targeting
+from offers import catalog, inventory, money, targeting
 from offers.contention import retried
 from offers.models import Offer
 from offers.wake import wake
@@ -36,7 +35,6 @@ from purchases.errors import (
     ProviderTurnedAway,
     ProviderUnreachable,
     PurchaseLimitReached,
-    PurchasesDisabled,
     QuantityTooExpensive,
     TooManyOpenHolds,
 )
@@ -93,8 +91,7 @@ def start(
         earlier = Purchase.objects.filter(user=user, idempotency_key=idempotency_key).first()
         if earlier is not None:
             return _replay(earlier, fingerprint, now=now)
-    if not switch_is_active("purchases"):
-        raise PurchasesDisabled
+    catalog.refuse_while_switched_off()
     offer = targeting.visible_offer(user, offer_id)
     # Most refusals are made here, without the lock: a sold-out offer's row is left in peace.
     offer.refuse_unless_on_sale(now)

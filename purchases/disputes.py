@@ -25,10 +25,11 @@ FUNDS = {
 def record(data: dict[str, Any], *, event_type: str, happened_at: datetime) -> Purchase | None:
     """Note what an event says of a dispute; ``None`` if its payment isn't on record here.
 
-    Called by webhooks and reconciliation; locks the purchase. Events come in any order: the newest
+    Called for each event; locks the purchase. Events come in any order: the newest
     one's word counts, and a dispute that is closed stays so.
     """
-    found = refunds.purchase_of_payment(_id_of(data.get("payment_intent")))
+    payment = _id_of(data.get("payment_intent"))
+    found = refunds.purchase_of_payment(payment)
     if found is None:
         return None
     with transaction.atomic():
@@ -36,7 +37,7 @@ def record(data: dict[str, Any], *, event_type: str, happened_at: datetime) -> P
         dispute = Dispute.objects.filter(pk=data["id"]).first()
         is_new = dispute is None
         if dispute is None:
-            dispute = _new(data, purchase, happened_at)
+            dispute = _new(data, purchase, payment, happened_at)
         elif dispute.is_open and (
             happened_at >= dispute.updated_at or data["status"] in Dispute.CLOSED
         ):
@@ -51,11 +52,14 @@ def record(data: dict[str, Any], *, event_type: str, happened_at: datetime) -> P
     return purchase
 
 
-def _new(data: dict[str, Any], purchase: Purchase, happened_at: datetime) -> Dispute:
+def _new(
+    data: dict[str, Any], purchase: Purchase, payment_intent_id: str, happened_at: datetime
+) -> Dispute:
     currency = data["currency"].upper()
     return Dispute(
         id=data["id"],
         purchase=purchase,
+        payment_intent_id=payment_intent_id,
         amount=money.from_minor_units(data["amount"], currency),
         currency=currency,
         reason=data["reason"],

@@ -26,12 +26,6 @@ class TooManyOpenHolds(DomainError):
         )
 
 
-class PurchasesDisabled(DomainError):
-    code = "purchases_disabled"
-    message = "Sales are paused for the moment. Try again later."
-    retry_after = 60
-
-
 class IdempotencyKeyInUse(DomainError):
     code = "idempotency_key_in_use"
     message = "The first request with this Idempotency-Key is still running. Try again in a moment."

@@ -17,6 +17,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from offers.contention import drop_broken_connection, retried
+from offers.errors import database_is_busy
 from purchases import checkout, payments, stripe_gateway, transitions
 from purchases.activity import log_failure
 from purchases.errors import (
@@ -262,8 +263,12 @@ def settle_stray_sessions(*, now: datetime, limit: int = 100) -> int:
             # A payment that doesn't fit is on the purchase by now, for staff; others go on.
             log_failure("settle_stray_session", purchase, error)
             drop_broken_connection()
-            if not isinstance(error, PaymentMismatch):
+            if database_is_busy(error):
                 continue
+            if not isinstance(error, PaymentMismatch):
+                # Tried for ever, it would make every sweep walk over all sessions since then.
+                said = f"A session of it could not be closed at Stripe: {error}"
+                Purchase.objects.filter(pk=purchase.pk).update(problem=said)
         Purchase.objects.filter(pk=purchase.pk).update(stray_session_check_due=False)
         settled += 1
     return settled

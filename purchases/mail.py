@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.core.mail import EmailMessage
-from django.db import transaction
+from django.db import connection, transaction
 from django.template.loader import render_to_string
 from django.utils import timezone
 
@@ -17,7 +17,7 @@ from offers.wake import wake
 from purchases.activity import log_activity, log_failure
 from purchases.models import Email, Purchase
 
-# Longer than a mail server takes; a message that outlives it may be sent twice, with the same id.
+# Longer than EMAIL_TIMEOUT lets a mail server take; after a crash a message may go out twice.
 LEASE = timedelta(minutes=5)
 ATTEMPTS = 10
 
@@ -52,7 +52,9 @@ def _send(email: Email) -> bool:
     try:
         if not purchase.user.email:
             raise ValueError("This buyer has no e-mail address.")
-        message(email, purchase).send()
+        text = message(email, purchase)
+        connection.close()  # a mail server takes its time
+        text.send()
     except Exception as error:  # noqa: BLE001 - logged; a bad address must not stop the others
         log_failure("email", purchase, error, occasion=email.occasion)
         email.error = f"{type(error).__name__}: {error}"

@@ -215,6 +215,7 @@ class Refund(models.Model):
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
     idempotency_key = models.CharField(max_length=255, null=True)
+    request_fingerprint = models.CharField(max_length=64, blank=True)
     stripe_refund_id = models.CharField(max_length=255, null=True)
     stripe_attempt = models.PositiveSmallIntegerField(
         default=1, help_text="Part of the idempotency key sent to Stripe."
@@ -264,6 +265,7 @@ class Dispute(models.Model):
 
     id = models.CharField(max_length=255, primary_key=True)
     purchase = models.ForeignKey(Purchase, on_delete=models.PROTECT, related_name="disputes")
+    payment_intent_id = models.CharField(max_length=255)
     amount = models.DecimalField(max_digits=15, decimal_places=3)
     currency = models.CharField(max_length=3)
     reason = models.CharField(max_length=100)

@@ -59,7 +59,8 @@ def record_session(session: CheckoutSession, *, now: datetime, source: str) -> P
     except PaymentMismatch as error:
         # After the rollback: that somebody must look is the one thing that is to be kept.
         Purchase.objects.filter(pk=found.pk).update(problem=str(error), ending_until=None)
-        alert("payment_mismatch", found, detail=str(error))
+        if found.problem != str(error):
+            alert("payment_mismatch", found, detail=str(error))
         raise
 
 

@@ -11,15 +11,22 @@ from itertools import chain, islice
 from typing import Any
 
 import structlog
+from django.core.cache import cache
 from django.db import transaction
 from django.db.models import F, Q, Sum
 from django.db.models.functions import Coalesce
 
 from offers import inventory
+from offers.contention import drop_broken_connection
 from offers.models import Offer
 from purchases import checkout, payments, refunds, stripe_gateway, webhooks
 from purchases.activity import alert
-from purchases.errors import PaymentMismatch, PaymentProviderUnavailable, is_stripe_away
+from purchases.errors import (
+    IdempotencyKeyInUse,
+    PaymentMismatch,
+    PaymentProviderUnavailable,
+    is_stripe_away,
+)
 from purchases.models import Purchase, StripeEvent
 from purchases.states import (
     OPEN_HOLDS,
@@ -28,6 +35,7 @@ from purchases.states import (
     Status,
 )
 from purchases.stripe_objects import CheckoutSession
+from purchases.stripe_objects import Refund as StripeRefund
 
 logger = structlog.get_logger(__name__)
 
@@ -87,6 +95,8 @@ def repair(difference: Difference) -> Difference:
 # -- Stripe ---------------------------------------------------------------------------------------
 
 BATCH = 100
+# A request has had its answer from Stripe by then, or has died.
+IN_PROGRESS = timedelta(minutes=2)
 # So long Stripe tries to deliver an event: https://docs.stripe.com/webhooks#retries
 UNDELIVERED = timedelta(days=3)
 
@@ -117,6 +127,8 @@ class Run:
     source: str
     leave: timedelta = timedelta(0)
     dry_run: bool = False
+    # Also what has to be asked one by one: too much for every few minutes.
+    is_thorough: bool = True
 
     @property
     def settled_by(self) -> datetime:
@@ -136,6 +148,18 @@ def reconcile(run: Run) -> Iterator[Finding]:
             yield finding
 
 
+def _guarded(kind: str, about: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """What is wrong with one row doesn't keep the others waiting; a Stripe that is away does."""
+    try:
+        yield from findings
+    except Exception as error:
+        if is_stripe_away(error):
+            raise
+        # Whatever it was: it is told, and it is told again by the next run if it is still there.
+        drop_broken_connection()
+        yield Finding(kind, about, f"{type(error).__name__}: {error}", is_repaired=False)
+
+
 def _missed_events(run: Run) -> Iterator[Finding]:
     """Events that Stripe couldn't deliver, or that it thinks it did and we don't have."""
     types = sorted(webhooks.HANDLERS)
@@ -151,7 +175,7 @@ def _missed_events(run: Run) -> Iterator[Finding]:
             happened_at = datetime.fromtimestamp(data["created"], UTC)
             if data["id"] not in known and happened_at <= run.settled_by:
                 known.add(data["id"])
-                yield from _missed_event(data, run)
+                yield from _guarded("missed event", data["id"], _missed_event(data, run))
 
 
 def _missed_event(data: dict[str, Any], run: Run) -> Iterator[Finding]:
@@ -178,17 +202,25 @@ def _sessions(run: Run) -> Iterator[Finding]:
             reference = references[session.id]
             purchase = known.get(reference) if reference is not None else None
             if purchase is not None:
-                yield from _compare(session, purchase, run)
+                found = _compare(session, purchase, run)
+                yield from _guarded("session that differs", session.id, found)
             elif reference is not None:
-                yield from _without_purchase(session, run)
+                found = _without_purchase(session, run)
+                yield from _guarded("session without a hold", session.id, found)
 
 
 def _unsettled_payments(run: Run) -> Iterator[Finding]:
     """Delayed payments take days, so their sessions may be older than what was listed."""
+    if not run.is_thorough:
+        return
     waiting = Purchase.objects.filter(status=Status.PAYMENT_PROCESSING, created_at__lt=run.since)
     for purchase in list(waiting):
-        session = stripe_gateway.retrieve_session(str(purchase.checkout_session_id))
-        yield from _compare(session, purchase, run)
+        yield from _guarded("session that differs", str(purchase.pk), _ask_about(purchase, run))
+
+
+def _ask_about(purchase: Purchase, run: Run) -> Iterator[Finding]:
+    session = stripe_gateway.retrieve_session(str(purchase.checkout_session_id))
+    yield from _compare(session, purchase, run)
 
 
 def _compare(session: CheckoutSession, purchase: Purchase, run: Run) -> Iterator[Finding]:
@@ -227,8 +259,11 @@ def _agree(session: CheckoutSession, purchase: Purchase) -> bool:
             and purchase.checkout_session_id == session.id
         )
     if session.is_paid:
-        return refunds.purchase_of_payment(session.payment_intent_id) == purchase and (
-            purchase.status not in (*STATUSES_IN_RESERVED_STOCK, Status.RELEASED)
+        if purchase.status in (*STATUSES_IN_RESERVED_STOCK, Status.RELEASED):
+            return False
+        return (
+            purchase.payment_intent_id == session.payment_intent_id
+            or refunds.purchase_of_payment(session.payment_intent_id) == purchase
         )
     if session.status == "complete" and not session.payment_failed:
         return purchase.status not in OPEN_HOLDS
@@ -255,7 +290,9 @@ def _without_purchase(session: CheckoutSession, run: Run) -> Iterator[Finding]:
     if was_open:
         session = stripe_gateway.expire_session(session.id)
     if session.is_paid:
-        alert("payment_without_purchase", session=session.id, payment=session.payment_intent_id)
+        # Once a day, not once a run; without Redis more often.
+        if cache.add(f"payment_without_purchase:{session.id}", 1, timeout=86_400):
+            alert("payment_without_purchase", session=session.id, payment=session.payment_intent_id)
         said = "paid, but there is no purchase here: refund it in Stripe's dashboard"
         yield Finding("session without a hold", about, said, is_repaired=False)
     elif was_open:
@@ -270,10 +307,14 @@ def _uuid(text: str | None) -> uuid.UUID | None:
 
 
 def _holds_without_session(run: Run) -> Iterator[Finding]:
-    """Holds whose request died before it had a session: finished, as a repeated request would."""
+    """Holds whose request died before it had a session: finished, as a repeated request would.
+
+    Not those whose request may still be at it, whoever runs this: two at once, and one of them
+    would be told by Stripe to wait, and take the hold from the buyer.
+    """
     crashed = Purchase.objects.filter(
         status=Status.RESERVED,
-        created_at__lte=run.settled_by,
+        created_at__lte=run.now - IN_PROGRESS,
         reserved_until__gt=run.now,
         checkout_failed_at=None,
         problem="",
@@ -282,14 +323,20 @@ def _holds_without_session(run: Run) -> Iterator[Finding]:
         if run.dry_run:
             yield Finding("hold without a session", str(purchase.pk), "would get one")
             continue
-        try:
-            after = checkout.resume(purchase)
-        except PaymentProviderUnavailable as error:
-            if is_stripe_away(error):
-                raise
-            after = Purchase.objects.get(pk=purchase.pk)
-        if after.status != purchase.status:
-            yield Finding("hold without a session", str(purchase.pk), f"{after.status} now")
+        yield from _guarded("hold without a session", str(purchase.pk), _resume(purchase))
+
+
+def _resume(purchase: Purchase) -> Iterator[Finding]:
+    try:
+        checkout.resume(purchase)
+    except PaymentProviderUnavailable as error:
+        if is_stripe_away(error):
+            raise
+    except IdempotencyKeyInUse:
+        return  # the buyer's own repeated request is at it
+    after = Purchase.objects.get(pk=purchase.pk)
+    if after.status != purchase.status:
+        yield Finding("hold without a session", str(purchase.pk), f"{after.status} now")
 
 
 def _refunds(run: Run) -> Iterator[Finding]:
@@ -297,8 +344,12 @@ def _refunds(run: Run) -> Iterator[Finding]:
     for refund in stripe_gateway.refunds_since(run.since):
         if refund.created > run.settled_by or refunds.is_known(refund):
             continue
-        if run.dry_run:
-            if refunds.purchase_of_payment(refund.payment_intent_id) is not None:
-                yield Finding("missed refund", refund.id, "would be recorded")
-        elif refunds.record(refund, now=run.now, source=run.source) is not None:
-            yield Finding("missed refund", refund.id, refund.status)
+        yield from _guarded("missed refund", refund.id, _refund(refund, run))
+
+
+def _refund(refund: StripeRefund, run: Run) -> Iterator[Finding]:
+    if run.dry_run:
+        if refunds.purchase_of_payment(refund.payment_intent_id) is not None:
+            yield Finding("missed refund", refund.id, "would be recorded")
+    elif refunds.record(refund, now=run.now, source=run.source) is not None:
+        yield Finding("missed refund", refund.id, refund.status)

@@ -15,12 +15,11 @@ from django.db.models import Q, QuerySet, Sum
 from django.utils import timezone
 
 from offers import money, row_queue
-from offers.contention import retried
+from offers.contention import drop_broken_connection, retried
 from offers.wake import wake
 from purchases import stripe_gateway, stripe_objects, transitions
 from purchases.activity import alert, log_failure
 from purchases.errors import (
-    PaymentProviderUnavailable,
     ProviderFailed,
     ProviderRefused,
     ProviderTurnedAway,
@@ -36,6 +35,8 @@ from purchases.states import (
 
 # Longer than the longest conversation with Stripe.
 LEASE = timedelta(seconds=60)
+# By then it was tried for an hour and a half.
+ALERT_AFTER = 10
 # A pending refund takes days; Stripe's webhook tells sooner than this question.
 ASK_AGAIN = timedelta(hours=1)
 UNDER_WAY = (Refund.State.REQUESTED, Refund.State.PENDING)
@@ -108,7 +109,8 @@ def send_due(*, now: datetime, limit: int = 200) -> int:
         refund = claimed[0]
         try:
             _send(refund, now=now)
-        except PaymentProviderUnavailable as error:
+        except Exception as error:  # noqa: BLE001 - put off, logged; the others get their turn
+            drop_broken_connection()
             _put_off(refund, error)
             if is_stripe_away(error):
                 break
@@ -127,7 +129,7 @@ def _send(refund: Refund, *, now: datetime) -> None:
         return
     if refund.attempts > 1:
         # Asked before without a clear answer: what was done then must not be done twice.
-        for known in stripe_gateway.refunds_of(refund.payment_intent_id):
+        for known in _known_at_stripe(refund):
             if known.reference == str(refund.pk):
                 record(known, now=now, source="sweep")
                 return
@@ -145,19 +147,32 @@ def _send(refund: Refund, *, now: datetime) -> None:
     record(sent, now=now, source="sweep")
 
 
-def _put_off(refund: Refund, error: PaymentProviderUnavailable) -> None:
-    log_failure("refund", refund.purchase, error, attempts=refund.attempts)
+def _known_at_stripe(refund: Refund) -> list[stripe_objects.Refund]:
+    """Every refund of the same payment; none if Stripe doesn't know even the payment."""
+    try:
+        return stripe_gateway.refunds_of(refund.payment_intent_id)
+    except ProviderRefused:
+        return []
+
+
+def _put_off(refund: Refund, error: Exception) -> None:
+    purchase = refund.purchase
+    log_failure("refund", purchase, error, attempts=refund.attempts)
     # A stored 500 is all that this key will ever get; what it did is looked up before the next.
     spent = isinstance(error, ProviderFailed) and not isinstance(error, ProviderTurnedAway)
     refund.stripe_attempt += spent
     refund.error = str(error)
     refund.due_at = timezone.now() + row_queue.delay(refund.attempts)
     refund.save(update_fields=["stripe_attempt", "error", "due_at"])
+    if refund.attempts == ALERT_AFTER:
+        said = f"A refund could not be sent {refund.attempts} times, it is tried on: {error}"
+        Purchase.objects.filter(pk=purchase.pk).update(problem=said)
+        alert("refund_stuck", purchase, detail=said)
 
 
 def _record_refusal(refund: Refund, error: ProviderRefused, *, now: datetime) -> None:
     """Stripe won't: most likely somebody refunded in its dashboard, which then is what counts."""
-    for known in stripe_gateway.refunds_of(refund.payment_intent_id):
+    for known in _known_at_stripe(refund):
         record(known, now=now, source="sweep")
     why = f"Stripe refused this refund ({error.provider_code or 'no code'})."
     _fail(refund.pk, why, now=now, is_done_already=error.provider_code == "charge_already_refunded")
@@ -277,7 +292,8 @@ def stuck_second_payment(purchase: Purchase) -> str:
 
 def _failure_note(purchase: Purchase, refund: Refund) -> str:
     amount = money.format_amount(refund.amount, purchase.currency)
-    said = f"{amount} {purchase.currency} failed: {refund.error or 'no reason given'}."
+    why = refund.error.rstrip(".") or "no reason given"
+    said = f"{amount} {purchase.currency} failed: {why}."
     if refund.payment_intent_id != purchase.payment_intent_id:
         return (
             f"The refund of a second payment ({refund.payment_intent_id}) of {said} Send that one "
@@ -303,7 +319,11 @@ def settle(purchase: Purchase, *, now: datetime, source: str) -> None:
             purchase, REFUND_RETURNED, now=now, source=source,
             refunded_amount=back, refunded_at=None,
         )  # fmt: skip
-    elif purchase.status == Status.REFUNDING and not refunds.filter(state__in=UNDER_WAY).exists():
+    elif (
+        purchase.status == Status.REFUNDING
+        and sum_of(refunds.exclude(state=Refund.State.FAILED)) < purchase.total_price
+    ):
+        # What is under way, a part maybe, doesn't make up for the one that failed.
         transitions.apply(purchase, REFUND_FAILED, now=now, source=source, refunded_amount=back)
     elif purchase.refunded_amount != back:
         purchase.refunded_amount = back

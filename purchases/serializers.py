@@ -35,14 +35,28 @@ class PurchaseRequestSerializer(serializers.Serializer):
         return quantity
 
 
+class PartOfAmount(serializers.DecimalField):
+    """An amount that may be left out, but not left empty: that would be all of it."""
+
+    def validate_empty_values(self, data: Any) -> tuple[bool, Any]:
+        if isinstance(data, str) and not data.strip():
+            self.fail("invalid")
+        return super().validate_empty_values(data)
+
+
 class RefundRequestSerializer(serializers.Serializer):
     """What an organizer asks to be sent back; without an amount, all that is left."""
 
-    amount = serializers.DecimalField(
-        max_digits=15, decimal_places=3, required=False, allow_null=True, default=None
-    )
+    amount = PartOfAmount(max_digits=15, decimal_places=3, required=False)
     restock = serializers.BooleanField(default=True)
     reason = serializers.CharField(max_length=500, required=False, allow_blank=True, default="")
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Refuse unknown fields: a misspelled `amount` would send everything back."""
+        unknown = set(data) - set(self.fields) if isinstance(data, dict) else set()
+        if unknown:
+            raise serializers.ValidationError(dict.fromkeys(unknown, "There is no such field."))
+        return super().to_internal_value(data)
 
 
 class PurchaseSerializer(serializers.ModelSerializer):

@@ -75,6 +75,8 @@ def _ask(what: str, call: Callable[[stripe.StripeClient], Answer]) -> Answer:
             limited = isinstance(error, stripe.RateLimitError)
             if limited:
                 backoff.turned_away()
+            elif error.http_status is not None:
+                backoff.answered()
             if last_try or not limited:
                 raise failure from error
         else:

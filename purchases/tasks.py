@@ -18,10 +18,6 @@ logger = structlog.get_logger(__name__)
 
 # Holds that one sweep looks at: at Stripe's 25 requests/s in test mode, well under a minute.
 BATCH = 500
-# How far back the reconciliation looks that runs all the time; staff can look further.
-RECONCILED = timedelta(hours=2)
-# ... and what it leaves to the request or webhook that is at it.
-IN_PROGRESS = timedelta(minutes=2)
 
 
 @shared_task(name="purchases.end_overdue_holds")
@@ -73,10 +69,19 @@ def send_emails() -> int:
 
 
 @shared_task(name="purchases.reconcile")
-def reconcile() -> int:
-    """Apply what webhooks missed lately. Returns the number of findings; each is logged."""
+def reconcile(hours: float = 25.0) -> int:
+    """Apply what webhooks missed lately. Returns the number of findings; each is logged.
+
+    Beat asks for half an hour often, which is quick, and for a day once an hour.
+    """
     now = timezone.now()
-    run = reconciliation.Run(since=now - RECONCILED, now=now, source="sweep", leave=IN_PROGRESS)
+    run = reconciliation.Run(
+        since=now - timedelta(hours=hours),
+        now=now,
+        source="sweep",
+        leave=reconciliation.IN_PROGRESS,
+        is_thorough=hours >= 24,
+    )
     try:
         return sum(1 for _ in reconciliation.reconcile(run))
     except PaymentProviderUnavailable as error:

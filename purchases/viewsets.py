@@ -118,11 +118,12 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
         Without `amount`, all that is left: the purchase is `refunding`, then `refunded`, and its
         units go back on sale, unless `restock` is false. A part leaves it `paid` with its units.
         The same request again is the same refund: give it an `Idempotency-Key`, or another reason,
-        to send the same part a second time within five minutes.
+        to send the same part a second time within five minutes. A repetition is answered with
+        `Idempotent-Replayed: true`.
         """
         wanted = RefundRequestSerializer(data=request.data)
         wanted.is_valid(raise_exception=True)
-        purchase = refund_requests.request(
+        requested = refund_requests.request(
             purchase_id=pk,
             actor=buyer(request),
             source="api",
@@ -130,7 +131,11 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
             idempotency_key=idempotency_key(request),
             **wanted.validated_data,
         )
-        return Response(self.get_serializer(purchase).data, status=202)
+        return Response(
+            self.get_serializer(requested.purchase).data,
+            status=202,
+            headers={"Idempotent-Replayed": "true"} if requested.repeated else None,
+        )
 
 
 def idempotency_key(request: Request) -> str | None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from offers import row_queue
@@ -34,7 +34,6 @@ LEASE = timedelta(seconds=60)
 INLINE_LOCK_WAIT = 1000
 # About five hours of tries; after that a person has to look.
 ATTEMPTS = 12
-BATCH = 50
 # What is in Stripe's or the database's way, and not in the event, is tried again without counting.
 PUT_OFF = timedelta(seconds=15)
 
@@ -64,7 +63,7 @@ def receive(payload: bytes, signature: str, *, now: datetime) -> StripeEvent:
     data = stripe_gateway.verify_webhook(payload, signature)
     event, is_new = store(data, now=now)
     if is_new:
-        process(event, now=now, may_ask=False)
+        process(event, now=now, inline=True)
     return event
 
 
@@ -83,38 +82,42 @@ def store(data: dict[str, Any], *, now: datetime) -> tuple[StripeEvent, bool]:
     )
 
 
-def process(event: StripeEvent, *, now: datetime, may_ask: bool = True) -> StripeEvent:
-    """Apply one event that the caller has claimed, and note the outcome on it; raises nothing.
+def process(
+    event: StripeEvent, *, now: datetime, inline: bool = False, may_ask: bool = True
+) -> StripeEvent:
+    """Apply one event that the caller has claimed, and note the outcome on it.
 
-    Without ``may_ask`` it is a matter of milliseconds, or left to the worker: see ``receive``.
+    ``inline`` is for the request that brought it: a matter of milliseconds, or left to the worker.
+    Without ``may_ask`` what needs an answer of Stripe's is put off. Raises nothing but what the
+    database does when it can't be told the outcome; the claim's end brings the event back then.
     """
+    claim = event.due_at
     try:
-        with nullcontext() if may_ask else lock_wait(INLINE_LOCK_WAIT):
+        with lock_wait(INLINE_LOCK_WAIT) if inline else nullcontext():
+            may_ask = may_ask and not inline
             event.state, event.error = _dispatch(event, now=now, may_ask=may_ask)
         event.processed_at = timezone.now()
     except AskStripeLater:
-        _leave_to_worker(event)
+        event.attempts -= 1
+        event.due_at = timezone.now() + (timedelta(0) if inline else PUT_OFF)
     except Exception as error:  # noqa: BLE001 - the event is stored; no bug of ours may lose it
         drop_broken_connection()
-        if not may_ask and database_is_busy(error):
-            _leave_to_worker(event)
+        if inline and database_is_busy(error):
+            event.attempts -= 1
+            event.due_at = timezone.now()
         else:
             _note_failure(event, error)
-    StripeEvent.objects.filter(pk=event.pk).update(
+    # Who was so slow that the claim went to somebody else has nothing to say any more.
+    StripeEvent.objects.filter(pk=event.pk, due_at=claim).update(
         state=event.state,
         error=event.error,
         processed_at=event.processed_at,
         attempts=event.attempts,
         due_at=event.due_at,
     )
-    if event.state == StripeEvent.State.STORED:
+    if inline and event.state == StripeEvent.State.STORED:
         wake("purchases.process_events")
     return event
-
-
-def _leave_to_worker(event: StripeEvent) -> None:
-    event.due_at = timezone.now()
-    event.attempts -= 1
 
 
 def _note_failure(event: StripeEvent, error: Exception) -> None:
@@ -149,28 +152,27 @@ def unprocessed(*, now: datetime) -> QuerySet[StripeEvent]:
 def process_unprocessed(*, now: datetime, limit: int = 500) -> int:
     """Process what is left over, oldest first; called by the sweep. Returns how many succeeded.
 
-    Claimed in batches, so that several workers share the work.
+    Claimed one by one: an event may take as long as Stripe does. Once Stripe is away it isn't asked
+    again, and what needs it is put off; the others still get their turn.
     """
-    done = 0
-    for _ in range(0, limit, BATCH):
+    done, may_ask = 0, True
+    for _ in range(limit):
         due = unprocessed(now=now).order_by("created")
-        claimed = row_queue.claim(due, clock=timezone.now(), lease=LEASE, limit=BATCH)
-        for event in claimed:
-            process(event, now=now)
-            done += event.state in (StripeEvent.State.PROCESSED, StripeEvent.State.IGNORED)
-        if len(claimed) < BATCH:
+        claimed = row_queue.claim(due, clock=timezone.now(), lease=LEASE, limit=1)
+        if not claimed:
             break
+        event = process(claimed[0], now=now, may_ask=may_ask)
+        done += event.state in (StripeEvent.State.PROCESSED, StripeEvent.State.IGNORED)
+        if event.state == StripeEvent.State.FAILED:
+            may_ask = stripe_gateway.is_available()
     return done
 
 
 def replay(event: StripeEvent, *, now: datetime) -> StripeEvent:
     """Process an event again, whatever became of it; called by staff. A dead one lives again."""
-    StripeEvent.objects.filter(pk=event.pk).update(
-        attempts=F("attempts") + 1, due_at=timezone.now() + LEASE
-    )
-    if event.state == StripeEvent.State.DEAD:
-        event.attempts = 0
-    event.attempts += 1
+    event.due_at = timezone.now() + LEASE
+    event.attempts = 1 if event.state == StripeEvent.State.DEAD else event.attempts + 1
+    event.save(update_fields=["due_at", "attempts"])
     return process(event, now=now)
 
 

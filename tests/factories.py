@@ -208,6 +208,7 @@ class DisputeFactory(DjangoModelFactory):
 
     id = factory.Sequence(lambda n: f"du_{n}")
     purchase = factory.SubFactory(PurchaseFactory, status=Status.PAID)
+    payment_intent_id = factory.SelfAttribute("purchase.payment_intent_id")
     amount = factory.SelfAttribute("purchase.total_price")
     currency = factory.SelfAttribute("purchase.currency")
     reason = "fraudulent"

@@ -140,7 +140,10 @@ def test_hold_whose_request_died_gets_its_session(sandbox: Any, bought: Purchase
     """The same session, since Stripe is asked the same with the same key."""
     request = checkout._session_request(bought, bought.offer, "http://testserver")
     Purchase.objects.update(
-        status=Status.RESERVED, checkout_session_id=None, checkout_request=request
+        status=Status.RESERVED,
+        checkout_session_id=None,
+        checkout_request=request,
+        created_at=timezone.now() - timedelta(minutes=3),
     )
     assert run() == Counter({"hold without a session": 1})
     purchase = Purchase.objects.get()
@@ -190,6 +193,35 @@ def test_payment_that_does_not_fit_is_reported_and_the_others_go_on(
     assert bought.status == Status.AWAITING_PAYMENT
     assert "costs 100.00 USD" in bought.problem
     assert Purchase.objects.get(pk=other["id"]).status == Status.PAID
+
+
+def test_purchase_that_stripe_refuses_does_not_keep_the_others_waiting(
+    sandbox: Any, client_of: Any, bought: Purchase
+) -> None:
+    old = PurchaseFactory(
+        status=Status.PAYMENT_PROCESSING, created_at=timezone.now() - timedelta(days=5)
+    )
+    act(sandbox, bought, "pay")
+    sandbox.deliver()
+    sandbox.act(bought.checkout_session_id, "refund")
+    found = list(
+        reconciliation.reconcile(
+            reconciliation.Run(
+                since=timezone.now() - timedelta(days=3),
+                now=timezone.now() + timedelta(seconds=1),
+                source="tests",
+            )
+        )
+    )
+    assert [str(old.pk) in str(finding) for finding in found if not finding.is_repaired] == [True]
+    bought.refresh_from_db()
+    assert bought.status == Status.REFUNDED
+
+
+def test_hold_whose_request_is_still_at_it_is_left_alone(sandbox: Any) -> None:
+    PurchaseFactory()
+    assert run() == Counter()
+    assert sandbox.requests("POST", "/v1/checkout/sessions") == []
 
 
 def test_sweep_goes_on_another_time_when_stripe_is_away(

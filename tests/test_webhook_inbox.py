@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone
@@ -172,3 +173,41 @@ def test_event_delivered_again_while_it_waits_is_not_processed_twice(
     assert sweep(timedelta(minutes=1)) == 1
     assert receive(paid).state == State.PROCESSED
     assert times_paid() == 1
+
+
+def test_stripe_that_is_away_is_asked_once_by_a_sweep_and_others_get_their_turn(
+    sandbox: Any, client_of: Any, paid: dict[str, Any]
+) -> None:
+    sessions = [paid["data"]["object"]["id"]]
+    sessions += [
+        buy(client_of(UserFactory()), OfferFactory()).json()["checkout_session_id"]
+        for _ in range(4)
+    ]
+    for session in sessions[1:]:
+        sandbox.act(session, "pay")
+    for session in sessions:
+        sandbox.act(session, "refund")
+    for event in sandbox.events("refund.created"):
+        receive(event)  # each overtakes the news of its payment
+    data, _ = webhooks.store(paid, now=timezone.now())
+    StripeEvent.objects.filter(pk=data.pk).update(due_at=timezone.now())
+    sandbox.faults(error_rate=1.0)
+    before = len(sandbox.process.get("requests")["data"])
+    done = sweep()
+    assert done >= 1  # the payment, for which nobody has to be asked
+    asked = len(sandbox.process.get("requests")["data"]) - before
+    assert asked <= 1 + settings.STRIPE_NETWORK_RETRIES
+    sandbox.faults()
+    assert done + sweep(timedelta(minutes=1)) == 6
+    assert Purchase.objects.filter(status=Status.REFUNDED).count() == 5
+
+
+def test_slow_process_does_not_overwrite_what_the_next_one_has_done(paid: dict[str, Any]) -> None:
+    slow, _ = webhooks.store(paid, now=timezone.now())
+    other = StripeEvent.objects.get()
+    other.due_at += timedelta(seconds=90)  # the claim went on to somebody else
+    other.save(update_fields=["due_at"])
+    webhooks.process(other, now=timezone.now())
+    slow.payload = {"data": {"object": {}}, "livemode": False}  # and fails
+    webhooks.process(slow, now=timezone.now())
+    assert StripeEvent.objects.get().state == State.PROCESSED

@@ -100,6 +100,9 @@ class RestartablePool:
             if self._works(connection):
                 self._outage.is_over()
                 return connection
+            if time.monotonic() >= deadline:
+                # As with a proxy that takes connections for a server that is gone.
+                raise PoolTimeout("no connection works")
 
     def _works(self, connection: Any) -> bool:
         try:

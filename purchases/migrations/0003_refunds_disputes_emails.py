@@ -18,6 +18,7 @@ class Migration(migrations.Migration):
             name='Dispute',
             fields=[
                 ('id', models.CharField(max_length=255, primary_key=True, serialize=False)),
+                ('payment_intent_id', models.CharField(max_length=255)),
                 ('amount', models.DecimalField(decimal_places=3, max_digits=15)),
                 ('currency', models.CharField(max_length=3)),
                 ('reason', models.CharField(max_length=100)),
@@ -55,6 +56,7 @@ class Migration(migrations.Migration):
                 ('cause', models.CharField(choices=[('staff', 'asked for by staff'), ('late_payment', 'paid too late, nothing left'), ('second_payment', 'paid a second time'), ('stripe', 'made at Stripe')], max_length=20)),
                 ('reason', models.CharField(blank=True, max_length=500)),
                 ('idempotency_key', models.CharField(max_length=255, null=True)),
+                ('request_fingerprint', models.CharField(blank=True, max_length=64)),
                 ('stripe_refund_id', models.CharField(max_length=255, null=True)),
                 ('stripe_attempt', models.PositiveSmallIntegerField(default=1, help_text='Part of the idempotency key sent to Stripe.')),
                 ('attempts', models.PositiveIntegerField(default=0)),

@@ -10,18 +10,23 @@ def give_each_its_row(apps, schema_editor):
     now = timezone.now()
     for purchase in Purchase.objects.filter(status__in=["refund_due", "refunded"], total_price__gt=0):
         back = purchase.status == "refunded"
+        if back:
+            state = "succeeded"
+        elif purchase.problem:
+            state = "failed"  # with a person, who may have paid it back in another way by now
+        else:
+            state = "pending" if purchase.refund_id else "requested"
         Refund.objects.create(
             purchase=purchase,
             payment_intent_id=purchase.payment_intent_id,
             amount=purchase.total_price,
             cause="late_payment",
-            state="succeeded" if back else "pending" if purchase.refund_id else "requested",
+            state=state,
+            error=purchase.problem,
             stripe_refund_id=purchase.refund_id or None,
-            # Asked for before, under another key: what was done then is looked up first.
-            attempts=0 if back else 1,
             due_at=now,
             created_at=purchase.paid_at or purchase.created_at,
-            settled_at=purchase.refunded_at if back else None,
+            settled_at=purchase.refunded_at or (now if state == "failed" else None),
         )
 
 

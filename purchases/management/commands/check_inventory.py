@@ -32,8 +32,13 @@ class Command(BaseCommand):
     def _repair(self, difference: reconciliation.Difference) -> bool:
         try:
             repaired = reconciliation.repair(difference)
-        except TotalBelowCommitted as error:
-            self.stdout.write(f"  not repaired, it is oversold: {error}")
+        except TotalBelowCommitted:
+            promised = difference.reserved + difference.sold
+            self.stdout.write(
+                f"  not repaired: {promised} units are promised, and there are "
+                f"{difference.offer.inventory_total}. Raise the offer's total to {promised}, or "
+                "refund, and repair again."
+            )
             return False
         self.stdout.write(f"  repaired: reserved {repaired.reserved}, sold {repaired.sold}")
         return True

@@ -28,11 +28,13 @@ class Command(BaseCommand):
                 raise CommandError(f"Not stored here: {', '.join(unknown)}.")
         if failed:
             events = events.filter(state__in=FAILED)
-        still_failing = 0
+        seen = still_failing = 0
         for event in events:
             if not dry_run:
                 webhooks.replay(event, now=timezone.now())
                 still_failing += event.state in FAILED
             self.stdout.write(f"{event.pk} {event.type}: {event.state}")
+            seen += 1
+        self.stdout.write(f"total: {seen} events")
         if still_failing:
             raise CommandError(f"{still_failing} events still fail: see their error in the admin.")
