@@ -78,7 +78,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder.chmod(0o755)
     processes = Processes(folder)
     postgres = Postgres(
-        folder / "postgres", log=folder / "postgres.log", guard=processes.guard, settings=THROWAWAY
+        folder / "postgres",
+        log=folder / "postgres.log",
+        guard=processes.guard,
+        # What was committed must survive the server's death, as it does in production.
+        settings=THROWAWAY | {"synchronous_commit": "on"},
     )
     valkey = ValkeyProcess(folder=folder / "valkey")
     sandbox = SandboxProcess()

@@ -95,8 +95,8 @@ class World:
     @staticmethod
     def sweep() -> None:
         """All that beat starts, each once: nothing else repairs anything."""
-        for entry in settings.CELERY_BEAT_SCHEDULE.values():
-            steps.task(name=entry["task"])
+        for name in {entry["task"]: None for entry in settings.CELERY_BEAT_SCHEDULE.values()}:
+            steps.task(name=name)
 
     # -- The steps of this world --------------------------------------------------------------
 
