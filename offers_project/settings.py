@@ -194,6 +194,7 @@ STORAGES = {
 }
 
 vars().update(env.email_url("EMAIL_URL", default="smtp://127.0.0.1:25"))
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="webmaster@localhost")
 EMAIL_TIMEOUT = 10  # seconds; without one a mail server that hangs would keep the worker's threads
 
 # -- PostgreSQL -----------------------------------------------------------------------------------

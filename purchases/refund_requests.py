@@ -164,6 +164,8 @@ def _refuse_unless_refundable(purchase: Purchase) -> None:
         raise NotRefundable("All that was paid is on its way back already, or back.")
     if purchase.status not in (Status.PAID, Status.REFUND_DUE):
         raise NotRefundable
+    if purchase.total_price and not purchase.payment_intent_id:
+        raise NotRefundable("No payment of this purchase is on record: it can't be sent back.")
     disputes = purchase.disputes.filter(payment_intent_id=purchase.payment_intent_id)
     if any(dispute.has_the_money for dispute in disputes):
         raise NotRefundable(

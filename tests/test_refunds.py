@@ -241,6 +241,14 @@ def test_purchase_that_nobody_paid_is_not_refundable(client_of: Any, status: Sta
     assert (answer.status_code, code(answer)) == (409, "not_refundable")
 
 
+def test_purchase_without_a_payment_on_record_is_not_refundable(client_of: Any) -> None:
+    purchase = PurchaseFactory(status=Status.PAID)
+    Purchase.objects.update(payment_intent_id="")
+    owner = MembershipFactory(organization=purchase.event.organization).user
+    answer = client_of(owner).post(f"/api/v1/purchases/{purchase.pk}/refund/", {})
+    assert (answer.status_code, code(answer)) == (409, "not_refundable")
+
+
 @pytest.mark.parametrize("role", list(Membership.Role))
 def test_owners_and_managers_refund_and_support_does_not(sale: Sale, role: Any) -> None:
     answer = sale.ask(sale.member(role))
