@@ -61,7 +61,7 @@ class RefundInline(ReadOnlyInline):
     model = Refund
     fields = (
         "created_at", "amount", "state", "cause", "reason", "requested_by", "stripe_refund_id",
-        "error", "settled_at",
+        "error",
     )  # fmt: skip
 
 
