@@ -30,8 +30,8 @@ def claim(due: QuerySet[Row], *, clock: datetime, lease: timedelta, limit: int) 
             due_at=clock + lease, attempts=F("attempts") + 1
         )
     for row in rows:
-        row.due_at = clock + lease  # type: ignore[attr-defined]  # see the module
-        row.attempts += 1  # type: ignore[attr-defined]
+        row.due_at = clock + lease  # type: ignore[attr-defined]  # a queue has both
+        row.attempts += 1  # type: ignore[attr-defined]  # as above
     return rows
 
 

@@ -35,6 +35,7 @@ NOBODY: Roles = frozenset()
 
 def roles_held(request: HttpRequest) -> dict[UUID, str]:
     """Organization -> role of the caller, read once a request, since every page asks many times."""
+    # Ours on Django's request, which has no place for it: hence the silenced checks.
     if not hasattr(request, "_roles_held"):
         held = Membership.objects.filter(user=cast("User", request.user))
         request._roles_held = dict(held.values_list("organization", "role"))  # type: ignore[attr-defined]
@@ -117,7 +118,10 @@ class ByRole(BaseModelAdmin):
     deleters: ClassVar[Roles] = NOBODY
 
     def organization_of(self, obj: Any) -> UUID:
-        """The organization that ``obj`` (of an inline: the object around it) belongs to."""
+        """The organization that ``obj`` (of an inline: the object around it) belongs to.
+
+        Each of the two subclasses has its own; Django's metaclass leaves no room for an ABC.
+        """
         raise NotImplementedError
 
     def allows(self, request: HttpRequest, roles: Roles, obj: Any = None) -> bool:
