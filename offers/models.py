@@ -6,12 +6,13 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models, transaction
 from django.db.models import F, Q
 
-from offers import money
+from offers import countries, money
 from offers.errors import (
     InsufficientInventory,
     OfferArchived,
@@ -216,6 +217,24 @@ class Offer(models.Model):
         TicketTier, blank=True, related_name="offers", help_text="Empty means everyone."
     )
 
+    ticket_tier = models.ForeignKey(
+        TicketTier,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="upgrades",
+        help_text="The tier that buyers of a ticket upgrade are moved to.",
+    )
+    shipping_countries = ArrayField(
+        models.CharField(max_length=2),
+        default=list,
+        blank=True,
+        help_text="Where merchandise is sent to: two-letter codes (ISO 3166), for example DE, AT.",
+    )
+    allows_collection = models.BooleanField(
+        default=True, help_text="Merchandise can be collected at the event."
+    )
+
     is_active = models.BooleanField(default=True)
     is_archived = models.BooleanField(default=False)
     starts_at = models.DateTimeField(null=True, blank=True)
@@ -318,6 +337,7 @@ class Offer(models.Model):
             errors.update(self._price_errors())
         if self.starts_at and self.expires_at and self.starts_at >= self.expires_at:
             errors["expires_at"] = "The sale must end after it starts."
+        errors.update(self._delivery_errors())
         if errors:
             raise ValidationError(errors)
 
@@ -340,6 +360,36 @@ class Offer(models.Model):
                 )
             elif self.original_price < self.price:
                 errors["original_price"] = "The original price can't be below the price."
+        return errors
+
+    def _delivery_errors(self) -> dict[str, str]:
+        errors = {}
+        if self.ticket_tier is not None:
+            if self.offer_type != self.Type.TICKET_UPGRADE:
+                errors["ticket_tier"] = "Only a ticket upgrade moves its buyers to a tier."
+            elif self.event_id and self.ticket_tier.event_id != self.event_id:
+                errors["ticket_tier"] = "This tier belongs to another event."
+        unknown = sorted(set(self.shipping_countries) - countries.SHIPPABLE)
+        if unknown:
+            errors["shipping_countries"] = (
+                f"Stripe asks no address for {', '.join(unknown)}: use two capital letters for "
+                "each country (ISO 3166), for example DE, AT."
+            )
+        elif self.shipping_countries and self.offer_type != self.Type.MERCHANDISE:
+            errors["shipping_countries"] = "Only merchandise is sent anywhere."
+        elif self.shipping_countries and self.price == 0:
+            errors["shipping_countries"] = (
+                "Where a parcel goes is asked on Stripe's page, which a free offer never sees: "
+                "let it be collected at the event, or ask a price."
+            )
+        if (
+            self.offer_type == self.Type.MERCHANDISE
+            and not self.shipping_countries
+            and not self.allows_collection
+        ):
+            errors["allows_collection"] = (
+                "Let merchandise be collected at the event, or say which countries it is sent to."
+            )
         return errors
 
     @property

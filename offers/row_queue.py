@@ -7,7 +7,7 @@ process that dies in the middle loses the row to the next one when the lease is 
 
 import random
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db import models, transaction
 from django.db.models import F, QuerySet
@@ -18,16 +18,19 @@ FIRST_DELAY = timedelta(seconds=15)
 LONGEST_DELAY = timedelta(hours=1)
 
 
-def claim(due: QuerySet[Row], *, clock: datetime, lease: timedelta, limit: int) -> list[Row]:
+def claim(
+    due: QuerySet[Row], *, clock: datetime, lease: timedelta, limit: int, **changes: Any
+) -> list[Row]:
     """Take up to ``limit`` of the ``due`` rows, in their order, for as long as ``lease``.
 
     Called outside any transaction by sweeps and tasks. Rows that another process is claiming at
     this moment are skipped, not waited for. ``clock`` is the real time: a lease is about processes.
+    ``changes`` are other fields to write with the claim.
     """
     with transaction.atomic():
         rows = list(due.select_for_update(skip_locked=True, of=("self",), no_key=True)[:limit])
         due.model._default_manager.filter(pk__in=[row.pk for row in rows]).update(
-            due_at=clock + lease, attempts=F("attempts") + 1
+            due_at=clock + lease, attempts=F("attempts") + 1, **changes
         )
     for row in rows:
         row.due_at = clock + lease  # type: ignore[attr-defined]  # a queue has both

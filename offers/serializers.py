@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied
 
-from offers import errors, inventory, money, targeting
+from offers import countries, errors, inventory, money, targeting
 from offers.models import Event, EventSession, Offer, TicketTier
 
 
@@ -77,6 +77,14 @@ class TargetSlugs(serializers.ListField):
         return [target.slug for target in data.all()]
 
 
+@extend_schema_field({"type": ["string", "null"]})
+class TierSlug(serializers.SlugField):
+    """A ticket tier's slug; ``validate`` looks it up, since it is unique within an event only."""
+
+    def to_representation(self, value: Any) -> str:
+        return str(value.slug)
+
+
 class EventBySlug(serializers.SlugRelatedField):
     """An event's slug; what can't be one is refused before PostgreSQL would choke on it."""
 
@@ -105,14 +113,25 @@ class OfferSerializer(serializers.ModelSerializer):
     )
     target_sessions = TargetSlugs(required=False)
     target_ticket_tiers = TargetSlugs(required=False)
+    ticket_tier: Any = TierSlug(
+        allow_null=True,
+        required=False,
+        help_text="The tier that buyers of a ticket upgrade are moved to.",
+    )
+    shipping_countries = serializers.ListField(
+        child=serializers.ChoiceField(sorted(countries.SHIPPABLE)),
+        required=False,
+        help_text="Where merchandise is sent to (ISO 3166).",
+    )
 
     class Meta:
         model = Offer
         fields = (
             "id", "event", "title", "description", "offer_type", "price", "original_price",
             "currency", "image_url", "inventory", "inventory_total", "is_available", "placement",
-            "target_sessions", "target_ticket_tiers", "starts_at", "expires_at", "max_per_user",
-            "is_active", "is_archived", "created_at", "updated_at",
+            "target_sessions", "target_ticket_tiers", "ticket_tier", "shipping_countries",
+            "allows_collection", "starts_at", "expires_at", "max_per_user", "is_active",
+            "is_archived", "created_at", "updated_at",
         )  # fmt: skip
         read_only_fields = ("is_archived",)
         extra_kwargs: ClassVar = {
@@ -151,6 +170,9 @@ class OfferSerializer(serializers.ModelSerializer):
         ):
             if field in attrs:
                 attrs[field] = self._targets(field, model, event, attrs[field])
+        if attrs.get("ticket_tier") is not None:
+            slugs = [attrs["ticket_tier"]]
+            [attrs["ticket_tier"]] = self._targets("ticket_tier", TicketTier, event, slugs)
         columns = {
             name: value
             for name, value in attrs.items()

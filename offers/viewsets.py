@@ -98,7 +98,7 @@ class OfferViewSet(
         )
         if wanted.get("placement"):
             offers = offers.filter(placement=wanted["placement"])
-        return offers.select_related("event").prefetch_related(
+        return offers.select_related("event", "ticket_tier").prefetch_related(
             "target_sessions", "target_ticket_tiers"
         )
 

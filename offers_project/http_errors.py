@@ -11,6 +11,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import DetailDictMixin
 
+from fulfillment import errors as fulfillment
 from offers import errors as offers
 from offers.errors import database_is_busy
 from purchases import errors as purchases
@@ -56,6 +57,10 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     purchases.RefundNotAllowed: 403,
     purchases.InvalidRefundAmount: 400,
     purchases.InvalidWebhook: 400,
+    fulfillment.FulfillmentNotFound: 404,
+    fulfillment.FulfillmentAlreadyResolved: 409,
+    fulfillment.NotPaidFor: 409,
+    fulfillment.CannotDeliver: 409,
 }
 
 BUSY_PAGE = (

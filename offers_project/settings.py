@@ -298,6 +298,7 @@ CELERY_BEAT_SCHEDULE = {
     "process stored Stripe events": {"task": "purchases.process_events", "schedule": 30.0},
     "send refunds": {"task": "purchases.send_refunds", "schedule": 30.0},
     "send e-mails": {"task": "purchases.send_emails", "schedule": 30.0},
+    "deliver what was paid for": {"task": "fulfillment.deliver", "schedule": 30.0},
     "reconcile lately": {"task": "purchases.reconcile", "args": [0.5], "schedule": 300.0},
     "reconcile the last day": {"task": "purchases.reconcile", "args": [25.0], "schedule": 3600.0},
     "check the inventory": {"task": "purchases.check_inventory", "schedule": 900.0},

@@ -8,12 +8,14 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
+from fulfillment.pages import purchase_page
+from fulfillment.viewsets import PurchaseViewSet
 from offers.throttling import LoginsPerAddress, LoginsPerName
 from offers.viewsets import EventViewSet, OfferViewSet
 from offers_project import health
 from offers_project.login import LimitedLogin
 from purchases import pages
-from purchases.viewsets import PurchaseViewSet, StripeWebhookView
+from purchases.viewsets import StripeWebhookView
 
 router = SimpleRouter(use_regex_path=False)
 router.register("events", EventViewSet)
@@ -50,6 +52,7 @@ urlpatterns = [
     path("events/<slug:slug>/offers", pages.offers_page, name="offers-page"),
     path("events/<slug:slug>/offers/success", pages.success_page, name="success-page"),
     path("purchases", pages.purchases_page, name="purchases-page"),
+    path("purchases/<uuid:purchase_id>", purchase_page, name="purchase-page"),
     path("purchases/<uuid:purchase_id>/cancel", pages.cancel, name="purchase-cancel"),
     path("login", LimitedLogin.as_view(), name="login"),
     path("logout", LogoutView.as_view(), name="logout"),

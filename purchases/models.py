@@ -13,6 +13,11 @@ from offers.models import Event, Offer
 from purchases.states import OPEN_HOLDS, ReleaseReason, Status
 
 
+class DeliveryMethod(models.TextChoices):
+    SHIPPING = "shipping", "sent to the buyer"
+    COLLECTION = "collection", "collected at the event"
+
+
 class Purchase(models.Model):
     """One attendee's purchase of some units of one offer.
 
@@ -82,6 +87,21 @@ class Purchase(models.Model):
         editable=False,
         help_text="Whether a full refund puts the units back on sale, or writes them off.",
     )
+    delivery_method = models.CharField(
+        max_length=10,
+        blank=True,
+        choices=DeliveryMethod.choices,
+        editable=False,
+        help_text="How merchandise reaches the buyer; empty for everything else.",
+    )
+    shipping_address = models.JSONField(
+        null=True, editable=False, help_text="As the buyer gave it to Stripe: name and address."
+    )
+    fulfillment_due = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="Became paid or refunded, and fulfilment hasn't heard of it yet.",
+    )
     problem = models.TextField(
         blank=True,
         editable=False,
@@ -134,6 +154,11 @@ class Purchase(models.Model):
                 fields=["payment_intent_id"],
                 condition=~Q(payment_intent_id=""),
                 name="purchase_by_payment",
+            ),
+            models.Index(
+                fields=["paid_at"],
+                condition=Q(fulfillment_due=True),
+                name="purchase_news_for_fulfillment",
             ),
         ]
 

@@ -60,6 +60,8 @@ class RefundRequestSerializer(serializers.Serializer):
 
 
 class PurchaseSerializer(serializers.ModelSerializer):
+    """A purchase without its fulfilment, which ``fulfillment.serializers`` adds."""
+
     offer = serializers.UUIDField(source="offer_id")
     event: Any = serializers.SlugRelatedField("slug", read_only=True)
     unit_price = Amount()
@@ -67,17 +69,15 @@ class PurchaseSerializer(serializers.ModelSerializer):
     refunded_amount = Amount()
     release_reason = serializers.SerializerMethodField()
     checkout_url = serializers.SerializerMethodField()
-    fulfillment = serializers.SerializerMethodField()
 
     class Meta:
         model = Purchase
-        fields = (
+        fields: tuple[str, ...] = (
             "id", "offer", "offer_title", "event", "quantity", "unit_price", "total_price",
             "currency", "status", "release_reason", "reserved_until", "checkout_session_id",
-            "checkout_url", "fulfillment", "refunded_amount", "created_at", "paid_at",
-            "refunded_at",
+            "checkout_url", "refunded_amount", "created_at", "paid_at", "refunded_at",
         )  # fmt: skip
-        read_only_fields = fields
+        read_only_fields: tuple[str, ...] = fields
 
     def get_release_reason(self, purchase: Purchase) -> str | None:
         return purchase.release_reason or None
@@ -85,10 +85,6 @@ class PurchaseSerializer(serializers.ModelSerializer):
     def get_checkout_url(self, purchase: Purchase) -> str | None:
         """Stripe's page, as long as it is worth sending the buyer there."""
         return purchase.checkout_url if purchase.status == Status.AWAITING_PAYMENT else None
-
-    def get_fulfillment(self, purchase: Purchase) -> dict[str, Any] | None:
-        """Null until something is being delivered."""
-        return None
 
     def to_representation(self, purchase: Purchase) -> dict[str, Any]:
         data = super().to_representation(purchase)

@@ -49,6 +49,8 @@ OCCUPIES = {
 
 # A hold that nobody has paid: it counts against the user's cap and may be cancelled.
 OPEN_HOLDS = (Status.RESERVED, Status.AWAITING_PAYMENT)
+# What is to be delivered, and what is to be taken back.
+FULFILLMENT_HEARS_OF = (Status.PAID, Status.REFUNDED)
 STATUSES_IN_RESERVED_STOCK = tuple(s for s, stock in OCCUPIES.items() if stock is Stock.RESERVED)
 STATUSES_IN_SOLD_STOCK = tuple(s for s, stock in OCCUPIES.items() if stock is Stock.SOLD)
 

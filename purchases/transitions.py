@@ -13,10 +13,19 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from offers import inventory
+from offers.wake import wake
 from purchases.activity import log_activity
 from purchases.errors import HoldAlreadyResolved, PurchaseNotFound
 from purchases.models import Purchase, PurchaseTransition
-from purchases.states import OCCUPIES, RELEASE, ReleaseReason, Status, Stock, Transition
+from purchases.states import (
+    FULFILLMENT_HEARS_OF,
+    OCCUPIES,
+    RELEASE,
+    ReleaseReason,
+    Status,
+    Stock,
+    Transition,
+)
 
 
 def lock(purchase_id: uuid.UUID) -> Purchase:
@@ -53,6 +62,10 @@ def apply(
     purchase.status = transition.target
     if before == Status.RELEASED:
         changes.setdefault("release_reason", "")
+    if transition.target in FULFILLMENT_HEARS_OF:
+        # A row, not the message: whatever becomes of that, fulfilment's sweep finds the flag.
+        changes["fulfillment_due"] = True
+        transaction.on_commit(lambda: wake("fulfillment.deliver_purchase", str(purchase.pk)))
     for field, value in changes.items():
         setattr(purchase, field, value)
     purchase.save(update_fields=["status", *changes])

@@ -9,7 +9,6 @@ from django.http import HttpRequest
 from django.utils import timezone
 from drf_spectacular.utils import (
     OpenApiParameter,
-    OpenApiResponse,
     extend_schema,
     extend_schema_view,
 )
@@ -49,7 +48,10 @@ IDEMPOTENT_REPLAYED = OpenApiParameter(
 
 @extend_schema_view(list=extend_schema(parameters=[PurchaseQuery]))
 class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
-    """A buyer's purchases: hold, pay at ``checkout_url``, or cancel."""
+    """A buyer's purchases: hold, pay at ``checkout_url``, or cancel.
+
+    The API's own is ``fulfillment.viewsets``', whose answers also say what became of them.
+    """
 
     serializer_class = PurchaseSerializer
     permission_classes = (IsAuthenticated,)
@@ -74,12 +76,6 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
     @extend_schema(
         request=PurchaseRequestSerializer,
         parameters=[IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED],
-        responses={
-            201: PurchaseSerializer,
-            200: OpenApiResponse(
-                PurchaseSerializer, description="Replayed: see `Idempotent-Replayed`."
-            ),
-        },
     )
     def create(self, request: Request) -> Response:
         """Hold the units for some minutes and open the page on which they are paid."""
@@ -99,7 +95,7 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
             headers={"Idempotent-Replayed": "true"} if started.replayed else None,
         )
 
-    @extend_schema(request=None, responses=PurchaseSerializer)
+    @extend_schema(request=None)
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: Any) -> Response:
         """Give an unpaid hold back at once."""
@@ -109,7 +105,6 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
     @extend_schema(
         request=RefundRequestSerializer,
         parameters=[IDEMPOTENCY_KEY],
-        responses={202: PurchaseSerializer},
     )
     @action(detail=True, methods=["post"])
     def refund(self, request: Request, pk: Any) -> Response:

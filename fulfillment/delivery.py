@@ -1,0 +1,361 @@
+"""Delivering what was paid for: exactly once, in the order of payment, until it is done.
+
+Each step is one transaction under the locks of the purchase and its fulfilment: what is handed out,
+the status, the e-mails and the events for others commit together, or not at all. So a worker may
+die anywhere, run twice or race another: the row is still there to be claimed, or is done.
+
+Two sweeps in one: ``take_in`` hears of purchases that became paid or refunded (a flag on their
+rows), ``deliver_due`` works on what is due. A message after the payment only makes both sooner.
+"""
+
+import uuid
+from collections import Counter
+from datetime import datetime, timedelta
+from types import ModuleType
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import Case, F, QuerySet, Value, When
+from django.utils import timezone
+
+from fulfillment import transitions
+from fulfillment.bookings import delivery as bookings
+from fulfillment.digital import delivery as digital
+from fulfillment.errors import CannotDeliver, FulfillmentAlreadyResolved
+from fulfillment.models import Fulfillment
+from fulfillment.shipping import delivery as shipping
+from fulfillment.states import (
+    FAIL,
+    FULFILL,
+    HAND_OVER,
+    PUT_OFF,
+    RETRY,
+    REVOKE,
+    TYPE_OF_OFFER,
+    Status,
+    Type,
+)
+from fulfillment.tickets import delivery as tickets
+from offers import row_queue
+from offers.contention import drop_broken_connection, retried
+from offers.errors import database_is_busy
+from offers.models import Offer
+from offers.wake import wake
+from purchases import transitions as purchases
+from purchases.activity import alert, log_failure
+from purchases.models import Purchase
+from purchases.states import Status as PurchaseStatus
+
+# A module a type, each with
+#   deliver(fulfillment, *, now) -> bool   hand it out; False: a person has to do something first
+#   revoke(fulfillment, *, now)            take it back, as far as that can be
+#   describe(fulfillment, *, absolute)     what the API says of it, beside type and status
+#   page(fulfillment, *, now)              what the attendee's page shows of it
+# The first two are called under the locks of the purchase and the fulfilment.
+DELIVERERS: dict[str, ModuleType] = {
+    Type.DIGITAL: digital,
+    Type.TICKET: tickets,
+    Type.PHYSICAL: shipping,
+    Type.SERVICE: bookings,
+}
+
+# A delivery is a few statements; after that its worker is taken for dead.
+LEASE = timedelta(seconds=60)
+# About four hours of tries, then a person has to look.
+ATTEMPTS = 12
+# What only a person can supply is looked for again by itself, but quietly and not often.
+LOOK_AGAIN = timedelta(hours=1)
+# A database in trouble is no failed attempt.
+PUT_OFF_BUSY = timedelta(seconds=15)
+# So many failures of one type in a row are a defect of ours or an outage, and not of these rows:
+# the rest of the type keeps its place and its attempts until the next sweep.
+BREAK_AFTER = 5
+
+
+# -- Hearing of payments and refunds --------------------------------------------------------------
+
+
+def take_in(*, now: datetime, limit: int = 500) -> int:
+    """Make a fulfilment for each purchase that became paid, revoke those refunded.
+
+    Called by the sweep; returns how many purchases it looked at.
+    """
+    news = Purchase.objects.filter(fulfillment_due=True).order_by("paid_at")
+    found = list(news.values_list("pk", flat=True)[:limit])
+    for purchase_id in found:
+        try:
+            hear_of(purchase_id, now=now)
+        except Exception as error:  # noqa: BLE001 - the flag stays; the others get their turn
+            drop_broken_connection()
+            log_failure("take_in", Purchase.objects.get(pk=purchase_id), error)
+    return len(found)
+
+
+@retried
+def hear_of(purchase_id: uuid.UUID, *, now: datetime) -> Fulfillment | None:
+    """Bring the fulfilment in line with its purchase; ``None`` if there is nothing to deliver.
+
+    Called by the sweep and by the message that follows a payment; locks the purchase. The flag is
+    lowered in the same transaction, so each change is heard of once, whoever comes first.
+    """
+    with transaction.atomic():
+        purchase = purchases.lock(purchase_id)
+        fulfillment = Fulfillment.objects.filter(purchase=purchase).first()
+        if not purchase.fulfillment_due:
+            return fulfillment
+        # It may be refunded by now: what was sold and taken back between two sweeps is told too.
+        if (
+            fulfillment is None
+            and purchase.transitions.filter(to_status=PurchaseStatus.PAID).exists()
+        ):
+            fulfillment = _take_on(purchase, now=now)
+        if fulfillment is not None:
+            fulfillment = transitions.lock(fulfillment.pk)
+            if purchase.status == PurchaseStatus.REFUNDED:
+                _take_back(fulfillment, now=now)
+            elif fulfillment.status == Status.PENDING and not fulfillment.is_due:
+                # It stood still while a refund was under way, which then failed.
+                fulfillment.due_at = now
+                fulfillment.save(update_fields=["due_at"])
+        purchase.fulfillment_due = False
+        purchase.save(update_fields=["fulfillment_due"])
+    return fulfillment
+
+
+def _take_on(purchase: Purchase, *, now: datetime) -> Fulfillment:
+    offer_type = Offer.objects.values_list("offer_type", flat=True).get(pk=purchase.offer_id)
+    fulfillment = Fulfillment.objects.create(
+        purchase=purchase,
+        type=TYPE_OF_OFFER[Offer.Type(offer_type)],
+        paid_at=purchase.paid_at or now,
+        created_at=now,
+        due_at=now,
+    )
+    transitions.record(fulfillment, "take_on", None, now=now, source="worker")
+    return fulfillment
+
+
+def _take_back(fulfillment: Fulfillment, *, now: datetime) -> None:
+    if fulfillment.status != Status.REVOKED:
+        revoke_locked(fulfillment, now=now, source="worker", reason="refunded")
+
+
+# -- Delivering -----------------------------------------------------------------------------------
+
+
+def due(*, now: datetime) -> QuerySet[Fulfillment]:
+    """What a worker has to look at, in the order of payment."""
+    return Fulfillment.objects.filter(due_at__lte=now).order_by("paid_at", "pk")
+
+
+def deliver_due(*, now: datetime, limit: int = 1000) -> int:
+    """Deliver what is due; called by the sweep. Returns how many were looked at.
+
+    Once a deliverer has failed ``BREAK_AFTER`` times in a row, the sweep leaves its type alone:
+    the others need not wait for a thousand failures, and those rows keep their attempts.
+    """
+    in_a_row: Counter[str] = Counter()
+    for looked_at in range(limit):
+        broken = [kind for kind, failures in in_a_row.items() if failures >= BREAK_AFTER]
+        claimed = _claim(due(now=now).exclude(type__in=broken))
+        if claimed is None:
+            return looked_at
+        in_a_row[claimed.type] = in_a_row[claimed.type] + 1 if _attempt(claimed, now=now) else 0
+    return limit
+
+
+def deliver_one(purchase_id: uuid.UUID, *, now: datetime) -> None:
+    """Hear of one purchase and deliver it at once; called by the message that follows a payment."""
+    fulfillment = hear_of(purchase_id, now=now)
+    if fulfillment is None:
+        return
+    claimed = _claim(due(now=now).filter(pk=fulfillment.pk))
+    if claimed is not None:
+        _attempt(claimed, now=now)
+
+
+def _claim(rows: QuerySet[Fulfillment]) -> Fulfillment | None:
+    # What has failed stays so for everybody to see until it is delivered.
+    taken = Case(When(status=Status.PENDING, then=Value(Status.PROCESSING)), default=F("status"))
+    claimed = row_queue.claim(rows, clock=timezone.now(), lease=LEASE, limit=1, status=taken)
+    return claimed[0] if claimed else None
+
+
+def _attempt(claimed: Fulfillment, *, now: datetime) -> bool:
+    """Deliver what was claimed, or note why not; whether the deliverer itself is to blame."""
+    try:
+        _deliver(claimed, now=now)
+    except CannotDeliver as missing:
+        _fail(claimed, str(missing), now=now)
+    except Exception as error:  # noqa: BLE001 - noted and logged; the others get their turn
+        drop_broken_connection()
+        _put_off(claimed, error, now=now)
+        return True
+    return False
+
+
+@retried
+def _deliver(claimed: Fulfillment, *, now: datetime) -> None:
+    with transaction.atomic():
+        fulfillment = transitions.lock(claimed.pk)
+        if fulfillment.due_at != claimed.due_at:
+            return  # this worker was so slow that the row went to another, or a refund was faster
+        if fulfillment.purchase.status != PurchaseStatus.PAID:
+            # On its way back: it waits for ``hear_of``, whatever becomes of the refund.
+            fulfillment.status, fulfillment.due_at = Status.PENDING, None
+            fulfillment.save(update_fields=["status", "due_at"])
+            return
+        if DELIVERERS[fulfillment.type].deliver(fulfillment, now=now):
+            transitions.apply(fulfillment, FULFILL, now=now, source="worker")
+        elif fulfillment.status == Status.PROCESSING:
+            fulfillment.due_at, fulfillment.error = None, ""
+            fulfillment.save(update_fields=["due_at", "error"])
+        else:
+            transitions.apply(fulfillment, HAND_OVER, now=now, source="worker")
+
+
+@retried
+def _fail(claimed: Fulfillment, why: str, *, now: datetime) -> None:
+    """Note what a person has to supply, once; it is looked for again by itself."""
+    with transaction.atomic():
+        fulfillment = transitions.lock(claimed.pk)
+        if fulfillment.due_at != claimed.due_at:
+            return
+        again = timezone.now() + LOOK_AGAIN
+        if fulfillment.status == Status.FAILED:
+            fulfillment.due_at, fulfillment.error = again, why
+            fulfillment.save(update_fields=["due_at", "error"])
+            return
+        transitions.apply(
+            fulfillment, FAIL, now=now, source="worker", reason=why, due_at=again, error=why
+        )
+        transaction.on_commit(lambda: alert("cannot_deliver", fulfillment.purchase, detail=why))
+
+
+@retried
+def _put_off(claimed: Fulfillment, error: Exception, *, now: datetime) -> None:
+    said = f"{type(error).__name__}: {error}"
+    with transaction.atomic():
+        fulfillment = transitions.lock(claimed.pk)
+        log_failure("deliver", fulfillment.purchase, error, attempts=fulfillment.attempts)
+        if fulfillment.due_at != claimed.due_at:
+            return
+        if database_is_busy(error):
+            fulfillment.attempts -= 1
+            fulfillment.due_at, fulfillment.error = timezone.now() + PUT_OFF_BUSY, said
+            fulfillment.save(update_fields=["attempts", "due_at", "error"])
+        elif fulfillment.status == Status.FAILED or fulfillment.attempts >= ATTEMPTS:
+            _give_up(fulfillment, said, now=now)
+        else:
+            later = timezone.now() + row_queue.delay(fulfillment.attempts)
+            transitions.apply(
+                fulfillment,
+                PUT_OFF,
+                now=now,
+                source="worker",
+                reason=said,
+                due_at=later,
+                error=said,
+            )
+
+
+def _give_up(fulfillment: Fulfillment, said: str, *, now: datetime) -> None:
+    if fulfillment.status == Status.FAILED:
+        fulfillment.due_at, fulfillment.error = None, said
+        fulfillment.save(update_fields=["due_at", "error"])
+    else:
+        transitions.apply(fulfillment, FAIL, now=now, source="worker", reason=said, error=said)
+    transaction.on_commit(lambda: alert("fulfillment_given_up", fulfillment.purchase, detail=said))
+
+
+# -- What staff do --------------------------------------------------------------------------------
+
+
+@retried
+def retry(
+    fulfillment_id: uuid.UUID, *, now: datetime, source: str, actor: User | None = None
+) -> Fulfillment:
+    """Have a failed or waiting delivery tried again at once, with all its attempts.
+
+    Called by admin and ``retry_fulfillment``. Raises ``FulfillmentNotFound`` and, for what is
+    delivered, revoked or in somebody's hands, ``FulfillmentAlreadyResolved``.
+    """
+    with transaction.atomic():
+        fulfillment = transitions.lock(fulfillment_id)
+        transitions.apply(
+            fulfillment, RETRY, now=now, source=source, actor=actor, due_at=now, attempts=0
+        )
+        transaction.on_commit(
+            lambda: wake("fulfillment.deliver_purchase", str(fulfillment.purchase_id))
+        )
+    return fulfillment
+
+
+def retry_offer(offer_id: uuid.UUID, *, now: datetime) -> int:
+    """Have what failed or waits of one offer tried again soon, because somebody mended the cause.
+
+    Called by admin after what was missing has been supplied: codes, a file, a tier. Returns how
+    many there are; they keep their order of payment.
+    """
+    waiting = Fulfillment.objects.filter(
+        purchase__offer_id=offer_id, status__in=[Status.PENDING, Status.FAILED]
+    ).exclude(purchase__status=PurchaseStatus.REFUNDING)
+    count = waiting.update(due_at=now, attempts=0)
+    if count:
+        transaction.on_commit(lambda: wake("fulfillment.deliver"))
+    return count
+
+
+@retried
+def mark_done(
+    fulfillment_id: uuid.UUID,
+    *,
+    reason: str,
+    now: datetime,
+    source: str,
+    actor: User | None = None,
+) -> Fulfillment:
+    """Staff delivered it themselves: nothing more is handed out, nobody gets an e-mail.
+
+    Raises ``FulfillmentNotFound``, ``FulfillmentAlreadyResolved`` and ``NotPaidFor``.
+    """
+    with transaction.atomic():
+        fulfillment = transitions.lock(fulfillment_id)
+        return transitions.apply(
+            fulfillment, FULFILL, now=now, source=source, actor=actor, reason=reason
+        )
+
+
+@retried
+def revoke(
+    fulfillment_id: uuid.UUID,
+    *,
+    reason: str,
+    now: datetime,
+    source: str,
+    actor: User | None = None,
+) -> Fulfillment:
+    """Take back what was delivered, whatever becomes of the money.
+
+    Called by admin. Raises ``FulfillmentNotFound`` and ``FulfillmentAlreadyResolved``.
+    """
+    with transaction.atomic():
+        fulfillment = transitions.lock(fulfillment_id)
+        return revoke_locked(fulfillment, now=now, source=source, actor=actor, reason=reason)
+
+
+def revoke_locked(
+    fulfillment: Fulfillment,
+    *,
+    reason: str,
+    now: datetime,
+    source: str,
+    actor: User | None = None,
+) -> Fulfillment:
+    """The same for a caller who has the locks."""
+    if fulfillment.status == Status.REVOKED:
+        raise FulfillmentAlreadyResolved(status=fulfillment.status, transition=REVOKE.name)
+    DELIVERERS[fulfillment.type].revoke(fulfillment, now=now)
+    return transitions.apply(
+        fulfillment, REVOKE, now=now, source=source, actor=actor, reason=reason
+    )

@@ -1,0 +1,1 @@
+"""Content to open and access codes to redeem."""

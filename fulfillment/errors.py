@@ -1,0 +1,37 @@
+"""What can go wrong with a delivery. No HTTP here: ``http_errors.py`` maps these."""
+
+from offers.errors import DomainError
+
+
+class CannotDeliver(DomainError):
+    """Something is missing that only a person can supply; the message says what, to staff.
+
+    Raised by deliverers with a message of their own. The fulfilment fails with an alert, and is
+    tried again every hour, or as soon as somebody who supplied it says so.
+    """
+
+    code = "cannot_deliver"
+
+
+class FulfillmentNotFound(DomainError):
+    code = "not_found"
+    message = "There is no such fulfilment."
+
+
+class FulfillmentAlreadyResolved(DomainError):
+    """The fulfilment's status doesn't allow this (any more): asked a second time, or too late."""
+
+    code = "fulfillment_already_resolved"
+
+    def __init__(self, *, status: str, transition: str) -> None:
+        self.status = status
+        super().__init__(
+            f"A fulfilment that is {status} can't {transition.replace('_', ' ')} (any more)."
+        )
+
+
+class NotPaidFor(DomainError):
+    """The purchase isn't paid: it was refunded, or is about to be."""
+
+    code = "not_paid_for"
+    message = "This purchase isn't paid (any more), so nothing of it is handed out."

@@ -1,0 +1,101 @@
+"""The JSON of what a purchase became, as a part of the purchase's own."""
+
+from typing import Any
+
+from drf_spectacular.utils import (
+    PolymorphicProxySerializer,
+    extend_schema_field,
+    extend_schema_serializer,
+)
+from rest_framework import serializers
+
+from fulfillment import delivery
+from fulfillment.models import Fulfillment
+from fulfillment.states import Status, Type
+from purchases.models import Purchase
+from purchases.serializers import PurchaseSerializer
+from purchases.states import Status as PurchaseStatus
+
+# A purchase at one of these may have a fulfilment; the others' isn't looked for.
+PAID_ONCE = (
+    PurchaseStatus.PAID,
+    PurchaseStatus.REFUNDING,
+    PurchaseStatus.REFUNDED,
+    PurchaseStatus.REFUND_DUE,
+)
+
+
+class FulfillmentSerializer(serializers.Serializer):
+    """What all types have. The subclasses say, for the schema, what their ``describe`` adds."""
+
+    status = serializers.ChoiceField(Status.choices)
+    fulfilled_at = serializers.DateTimeField(allow_null=True)
+
+
+class DigitalSerializer(FulfillmentSerializer):
+    type = serializers.ChoiceField([Type.DIGITAL])
+    content_url = serializers.URLField(allow_null=True)
+    access_code = serializers.CharField(allow_null=True)
+
+
+class TicketSerializer(FulfillmentSerializer):
+    type = serializers.ChoiceField([Type.TICKET])
+    ticket_tier = serializers.CharField(allow_null=True)
+
+
+class PhysicalSerializer(FulfillmentSerializer):
+    type = serializers.ChoiceField([Type.PHYSICAL])
+    carrier = serializers.CharField(allow_null=True)
+    tracking_number = serializers.CharField(allow_null=True)
+
+
+class BookingSerializer(FulfillmentSerializer):
+    type = serializers.ChoiceField([Type.SERVICE])
+    scheduled_at = serializers.DateTimeField(allow_null=True)
+
+
+def described(fulfillment: Fulfillment, absolute: Any) -> dict[str, Any]:
+    """What the buyer is told of a fulfilment; ``absolute`` makes a whole URL of a path."""
+    at = fulfillment.fulfilled_at
+    return {
+        "type": fulfillment.type,
+        "status": fulfillment.status,
+        "fulfilled_at": at and FULFILLED_AT.to_representation(at),
+        **delivery.DELIVERERS[fulfillment.type].describe(fulfillment, absolute=absolute),
+    }
+
+
+FULFILLED_AT = serializers.DateTimeField()
+
+
+@extend_schema_serializer(component_name="Purchase")
+class DeliveredPurchaseSerializer(PurchaseSerializer):
+    """A purchase with what became of it."""
+
+    fulfillment = serializers.SerializerMethodField()
+
+    class Meta(PurchaseSerializer.Meta):
+        fields = (*PurchaseSerializer.Meta.fields, "fulfillment")
+        read_only_fields = fields
+
+    @extend_schema_field(
+        PolymorphicProxySerializer(
+            component_name="Fulfillment",
+            serializers={
+                Type.DIGITAL: DigitalSerializer,
+                Type.TICKET: TicketSerializer,
+                Type.PHYSICAL: PhysicalSerializer,
+                Type.SERVICE: BookingSerializer,
+            },
+            resource_type_field_name="type",
+            allow_null=True,
+        )
+    )
+    def get_fulfillment(self, purchase: Purchase) -> dict[str, Any] | None:
+        """Null until the worker has taken it on, a moment after the payment."""
+        if purchase.status not in PAID_ONCE:
+            return None
+        fulfillment = getattr(purchase, "fulfillment", None)
+        if fulfillment is None:
+            return None
+        return described(fulfillment, self.context["request"].build_absolute_uri)

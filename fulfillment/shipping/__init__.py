@@ -1,0 +1,1 @@
+"""Merchandise: sent to the buyer, or collected at the event."""

@@ -1,0 +1,21 @@
+"""Celery tasks: the sweep, which beat starts, and the nudge that follows a payment."""
+
+import uuid
+
+from celery import shared_task
+from django.utils import timezone
+
+from fulfillment import delivery
+
+
+@shared_task(name="fulfillment.deliver")
+def deliver() -> int:
+    """Take in what no message reached, and deliver what is due."""
+    now = timezone.now()
+    delivery.take_in(now=now)
+    return delivery.deliver_due(now=now)
+
+
+@shared_task(name="fulfillment.deliver_purchase")
+def deliver_purchase(purchase_id: str) -> None:
+    delivery.deliver_one(uuid.UUID(purchase_id), now=timezone.now())
