@@ -3,15 +3,23 @@
 The pages of a type are in its package: ``fulfillment.<package>.admin``.
 """
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
 
-from django.contrib import admin
-from django.http import HttpRequest
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
 
+from fulfillment import delivery
 from fulfillment.models import Fulfillment, FulfillmentTransition
 from offers.admin import OfferAdmin
+from offers.errors import DomainError
 from offers.models import Offer
-from offers.scoped_admin import ScopedAdmin
+from offers.scoped_admin import EDITORS, ScopedAdmin
 from purchases.admin import ReadOnly, ReadOnlyInline
 
 # What is set up on the page of an offer of each type, once it is saved: by the types' packages.
@@ -38,13 +46,107 @@ class TransitionInline(ReadOnlyInline):
     fields = ("created_at", "from_status", "to_status", "source", "actor", "reason")
 
 
+class ReasonForm(forms.Form):
+    """What staff are asked before they overrule the worker."""
+
+    reason = forms.CharField(
+        max_length=500,
+        widget=forms.TextInput(attrs={"size": 60}),
+        help_text="It stays on record with your name.",
+    )
+
+
 @admin.register(Fulfillment)
 class FulfillmentAdmin(ReadOnly, ScopedAdmin):
     organization = "purchase__event__organization"
-    list_display = ("paid_at", "purchase", "type", "status", "attempts", "due_at", "error")
+    list_display = (
+        "paid_at", "purchase", "buyer", "type", "status", "attempts", "due_at", "error",
+    )  # fmt: skip
     list_filter = ("status", "type", "purchase__event")
-    list_select_related = ("purchase",)
+    list_select_related = ("purchase__user",)
     search_fields = ("=id", "=purchase__id", "purchase__offer_title", "purchase__user__username")
     date_hierarchy = "paid_at"
+    fields = (
+        "id", "purchase", "buyer", "type", "status", "error", "attempts", "due_at", "paid_at",
+        "created_at", "fulfilled_at", "revoked_at",
+    )  # fmt: skip
     inlines = (TransitionInline,)
     ordering: ClassVar = ["-paid_at"]
+    actions = ("retry", "mark_done", "revoke")
+
+    @admin.display(ordering="purchase__user__username")
+    def buyer(self, fulfillment: Fulfillment) -> str:
+        return str(fulfillment.purchase.user)
+
+    @admin.action(description="Try again now")
+    def retry(self, request: HttpRequest, queryset: QuerySet[Fulfillment]) -> None:
+        self._each(request, queryset, delivery.retry, "will be tried again now")
+
+    @admin.action(description="Mark as done…")
+    def mark_done(
+        self, request: HttpRequest, queryset: QuerySet[Fulfillment]
+    ) -> HttpResponse | None:
+        """For what staff gave the buyers themselves."""
+        explanation = "The buyers have it by other means: nothing more is handed out or sent."
+        return self._ask_and_do(
+            request, queryset, delivery.mark_done, "marked as done", explanation=explanation
+        )
+
+    @admin.action(description="Revoke…")
+    def revoke(self, request: HttpRequest, queryset: QuerySet[Fulfillment]) -> HttpResponse | None:
+        """Without a refund, which revokes by itself."""
+        explanation = (
+            "Links and codes stop working, tickets go back to their tier, parcels and bookings are "
+            "cancelled. It can't be undone, and no money goes back: that is the purchase's Refund."
+        )
+        return self._ask_and_do(
+            request, queryset, delivery.revoke, "revoked", explanation=explanation
+        )
+
+    def _ask_and_do(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Fulfillment],
+        do: Callable[..., Any],
+        done: str,
+        *,
+        explanation: str,
+    ) -> HttpResponse | None:
+        form = ReasonForm(request.POST if "reason" in request.POST else None)
+        if form.is_valid():
+            self._each(request, queryset, do, done, reason=form.cleaned_data["reason"])
+            return None
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Why?",
+            "explanation": explanation,
+            "opts": self.opts,
+            "form": form,
+            "action": request.POST["action"],
+            "chosen": self.within(request, queryset, EDITORS).select_related("purchase__user"),
+        }
+        return TemplateResponse(request, "admin/fulfillment/fulfillment/why.html", context)
+
+    def _each(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Fulfillment],
+        do: Callable[..., Any],
+        done: str,
+        **more: Any,
+    ) -> None:
+        """Do it to each that the caller may change, and say of each other why not."""
+        allowed = self.within(request, queryset, EDITORS)
+        actor = cast("User", request.user)
+        count = 0
+        for fulfillment in allowed.select_related("purchase"):
+            try:
+                do(fulfillment.pk, now=timezone.now(), source="admin", actor=actor, **more)
+            except DomainError as error:
+                messages.warning(request, f"{fulfillment.purchase}: {error}")
+            else:
+                count += 1
+        if refused := queryset.count() - allowed.count():
+            messages.error(request, f"{refused} left as they are: this takes a manager's role.")
+        if count:
+            messages.success(request, f"{count} {done}.")

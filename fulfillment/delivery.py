@@ -4,18 +4,16 @@ Each step is one transaction under the locks of the purchase and its fulfilment:
 the status, the e-mails and the events for others commit together, or not at all. So a worker may
 die anywhere, run twice or race another: the row is still there to be claimed, or is done.
 
-Two sweeps in one: ``take_in`` hears of purchases that became paid or refunded (a flag on their
-rows), ``deliver_due`` works on what is due. A message after the payment only makes both sooner.
+``take_in`` hears of purchases that became paid or refunded, by a flag on their rows; what is then
+due is claimed by ``fulfillment.queue``. A message after the payment only makes both sooner.
 """
 
 import uuid
-from collections import Counter
 from datetime import datetime, timedelta
 from types import ModuleType
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Case, F, QuerySet, Value, When
 from django.utils import timezone
 
 from fulfillment import transitions
@@ -59,17 +57,12 @@ DELIVERERS: dict[str, ModuleType] = {
     Type.SERVICE: bookings,
 }
 
-# A delivery is a few statements; after that its worker is taken for dead.
-LEASE = timedelta(seconds=60)
 # About four hours of tries, then a person has to look.
 ATTEMPTS = 12
 # What only a person can supply is looked for again by itself, but quietly and not often.
 LOOK_AGAIN = timedelta(hours=1)
 # A database in trouble is no failed attempt.
 PUT_OFF_BUSY = timedelta(seconds=15)
-# So many failures of one type in a row are a defect of ours or an outage, and not of these rows:
-# the rest of the type keeps its place and its attempts until the next sweep.
-BREAK_AFTER = 5
 
 
 # -- Hearing of payments and refunds --------------------------------------------------------------
@@ -143,46 +136,13 @@ def _take_back(fulfillment: Fulfillment, *, now: datetime) -> None:
 # -- Delivering -----------------------------------------------------------------------------------
 
 
-def due(*, now: datetime) -> QuerySet[Fulfillment]:
-    """What a worker has to look at, in the order of payment."""
-    return Fulfillment.objects.filter(due_at__lte=now).order_by("paid_at", "pk")
+def attempt(claimed: Fulfillment, *, now: datetime) -> bool:
+    """Deliver what the caller has claimed, or note why not; whether the deliverer works.
 
-
-def deliver_due(*, now: datetime, limit: int = 1000) -> int:
-    """Deliver what is due; called by the sweep. Returns how many were looked at.
-
-    Once a deliverer has failed ``BREAK_AFTER`` times in a row, the sweep leaves its type alone:
-    the others need not wait for a thousand failures, and those rows keep their attempts.
+    Called by ``fulfillment.queue`` outside any transaction. A deliverer works that says what a
+    person has to supply. Raises nothing but what the database does when it can't be told why not:
+    the claim's end brings the row back then.
     """
-    in_a_row: Counter[str] = Counter()
-    for looked_at in range(limit):
-        broken = [kind for kind, failures in in_a_row.items() if failures >= BREAK_AFTER]
-        claimed = _claim(due(now=now).exclude(type__in=broken))
-        if claimed is None:
-            return looked_at
-        in_a_row[claimed.type] = in_a_row[claimed.type] + 1 if _attempt(claimed, now=now) else 0
-    return limit
-
-
-def deliver_one(purchase_id: uuid.UUID, *, now: datetime) -> None:
-    """Hear of one purchase and deliver it at once; called by the message that follows a payment."""
-    fulfillment = hear_of(purchase_id, now=now)
-    if fulfillment is None:
-        return
-    claimed = _claim(due(now=now).filter(pk=fulfillment.pk))
-    if claimed is not None:
-        _attempt(claimed, now=now)
-
-
-def _claim(rows: QuerySet[Fulfillment]) -> Fulfillment | None:
-    # What has failed stays so for everybody to see until it is delivered.
-    taken = Case(When(status=Status.PENDING, then=Value(Status.PROCESSING)), default=F("status"))
-    claimed = row_queue.claim(rows, clock=timezone.now(), lease=LEASE, limit=1, status=taken)
-    return claimed[0] if claimed else None
-
-
-def _attempt(claimed: Fulfillment, *, now: datetime) -> bool:
-    """Deliver what was claimed, or note why not; whether the deliverer itself is to blame."""
     try:
         _deliver(claimed, now=now)
     except CannotDeliver as missing:
@@ -190,8 +150,8 @@ def _attempt(claimed: Fulfillment, *, now: datetime) -> bool:
     except Exception as error:  # noqa: BLE001 - noted and logged; the others get their turn
         drop_broken_connection()
         _put_off(claimed, error, now=now)
-        return True
-    return False
+        return False
+    return True
 
 
 @retried
@@ -202,16 +162,21 @@ def _deliver(claimed: Fulfillment, *, now: datetime) -> None:
             return  # this worker was so slow that the row went to another, or a refund was faster
         if fulfillment.purchase.status != PurchaseStatus.PAID:
             # On its way back: it waits for ``hear_of``, whatever becomes of the refund.
-            fulfillment.status, fulfillment.due_at = Status.PENDING, None
-            fulfillment.save(update_fields=["status", "due_at"])
+            fulfillment.status = Status.PENDING
+            _leave_queue(fulfillment, "status")
             return
         if DELIVERERS[fulfillment.type].deliver(fulfillment, now=now):
             transitions.apply(fulfillment, FULFILL, now=now, source="worker")
         elif fulfillment.status == Status.PROCESSING:
-            fulfillment.due_at, fulfillment.error = None, ""
-            fulfillment.save(update_fields=["due_at", "error"])
+            fulfillment.error = ""
+            _leave_queue(fulfillment, "error")
         else:
             transitions.apply(fulfillment, HAND_OVER, now=now, source="worker")
+
+
+def _leave_queue(fulfillment: Fulfillment, *changed: str) -> None:
+    fulfillment.due_at, fulfillment.is_stalled = None, False
+    fulfillment.save(update_fields=["due_at", "is_stalled", *changed])
 
 
 @retried
@@ -244,8 +209,13 @@ def _put_off(claimed: Fulfillment, error: Exception, *, now: datetime) -> None:
             fulfillment.attempts -= 1
             fulfillment.due_at, fulfillment.error = timezone.now() + PUT_OFF_BUSY, said
             fulfillment.save(update_fields=["attempts", "due_at", "error"])
-        elif fulfillment.status == Status.FAILED or fulfillment.attempts >= ATTEMPTS:
+        elif not fulfillment.is_stalled and (
+            fulfillment.status == Status.FAILED or fulfillment.attempts >= ATTEMPTS
+        ):
             _give_up(fulfillment, said, now=now)
+        elif fulfillment.status == Status.FAILED:
+            fulfillment.due_at, fulfillment.error = timezone.now() + LOOK_AGAIN, said
+            fulfillment.save(update_fields=["due_at", "error"])
         else:
             later = timezone.now() + row_queue.delay(fulfillment.attempts)
             transitions.apply(
@@ -261,8 +231,8 @@ def _put_off(claimed: Fulfillment, error: Exception, *, now: datetime) -> None:
 
 def _give_up(fulfillment: Fulfillment, said: str, *, now: datetime) -> None:
     if fulfillment.status == Status.FAILED:
-        fulfillment.due_at, fulfillment.error = None, said
-        fulfillment.save(update_fields=["due_at", "error"])
+        fulfillment.error = said
+        _leave_queue(fulfillment, "error")
     else:
         transitions.apply(fulfillment, FAIL, now=now, source="worker", reason=said, error=said)
     transaction.on_commit(lambda: alert("fulfillment_given_up", fulfillment.purchase, detail=said))
@@ -283,8 +253,9 @@ def retry(
     with transaction.atomic():
         fulfillment = transitions.lock(fulfillment_id)
         transitions.apply(
-            fulfillment, RETRY, now=now, source=source, actor=actor, due_at=now, attempts=0
-        )
+            fulfillment, RETRY, now=now, source=source, actor=actor,
+            due_at=now, attempts=0, is_stalled=False,
+        )  # fmt: skip
         transaction.on_commit(
             lambda: wake("fulfillment.deliver_purchase", str(fulfillment.purchase_id))
         )
@@ -300,7 +271,7 @@ def retry_offer(offer_id: uuid.UUID, *, now: datetime) -> int:
     waiting = Fulfillment.objects.filter(
         purchase__offer_id=offer_id, status__in=[Status.PENDING, Status.FAILED]
     ).exclude(purchase__status=PurchaseStatus.REFUNDING)
-    count = waiting.update(due_at=now, attempts=0)
+    count = waiting.update(due_at=now, attempts=0, is_stalled=False)
     if count:
         transaction.on_commit(lambda: wake("fulfillment.deliver"))
     return count

@@ -29,6 +29,9 @@ class Fulfillment(models.Model):
         null=True,
         help_text="Claimed, or put off after a failure, until then. Empty: no worker's any more.",
     )
+    is_stalled = models.BooleanField(
+        default=False, help_text="Failed with others of its type: it waits until that is mended."
+    )
     error = models.TextField(blank=True, help_text="Why the last attempt failed.")
     paid_at = models.DateTimeField(help_text="Who paid first is served first.")
     created_at = models.DateTimeField()
@@ -51,10 +54,17 @@ class Fulfillment(models.Model):
                 | Q(status__in=[Status.PENDING, Status.PROCESSING, Status.FAILED]),
                 name="fulfillment_resolved_leaves_the_queue",
             ),
+            models.CheckConstraint(
+                condition=Q(is_stalled=False) | Q(due_at__isnull=False),
+                name="fulfillment_stalled_stays_in_the_queue",
+            ),
         ]
         indexes: ClassVar = [
             models.Index(
                 fields=["due_at"], condition=Q(due_at__isnull=False), name="fulfillment_queue"
+            ),
+            models.Index(
+                fields=["type", "paid_at"], condition=Q(is_stalled=True), name="fulfillment_stalled"
             ),
             models.Index(fields=["status", "paid_at"], name="fulfillment_by_status"),
         ]

@@ -33,24 +33,24 @@ class FulfillmentSerializer(serializers.Serializer):
 
 
 class DigitalSerializer(FulfillmentSerializer):
-    type = serializers.ChoiceField([Type.DIGITAL])
+    type = serializers.ChoiceField([Type.DIGITAL.value])
     content_url = serializers.URLField(allow_null=True)
     access_code = serializers.CharField(allow_null=True)
 
 
 class TicketSerializer(FulfillmentSerializer):
-    type = serializers.ChoiceField([Type.TICKET])
+    type = serializers.ChoiceField([Type.TICKET.value])
     ticket_tier = serializers.CharField(allow_null=True)
 
 
 class PhysicalSerializer(FulfillmentSerializer):
-    type = serializers.ChoiceField([Type.PHYSICAL])
+    type = serializers.ChoiceField([Type.PHYSICAL.value])
     carrier = serializers.CharField(allow_null=True)
     tracking_number = serializers.CharField(allow_null=True)
 
 
 class BookingSerializer(FulfillmentSerializer):
-    type = serializers.ChoiceField([Type.SERVICE])
+    type = serializers.ChoiceField([Type.SERVICE.value])
     scheduled_at = serializers.DateTimeField(allow_null=True)
 
 
@@ -82,10 +82,10 @@ class DeliveredPurchaseSerializer(PurchaseSerializer):
         PolymorphicProxySerializer(
             component_name="Fulfillment",
             serializers={
-                Type.DIGITAL: DigitalSerializer,
-                Type.TICKET: TicketSerializer,
-                Type.PHYSICAL: PhysicalSerializer,
-                Type.SERVICE: BookingSerializer,
+                Type.DIGITAL.value: DigitalSerializer,
+                Type.TICKET.value: TicketSerializer,
+                Type.PHYSICAL.value: PhysicalSerializer,
+                Type.SERVICE.value: BookingSerializer,
             },
             resource_type_field_name="type",
             allow_null=True,

@@ -5,7 +5,7 @@ import uuid
 from celery import shared_task
 from django.utils import timezone
 
-from fulfillment import delivery
+from fulfillment import delivery, queue
 
 
 @shared_task(name="fulfillment.deliver")
@@ -13,9 +13,9 @@ def deliver() -> int:
     """Take in what no message reached, and deliver what is due."""
     now = timezone.now()
     delivery.take_in(now=now)
-    return delivery.deliver_due(now=now)
+    return queue.deliver_due(now=now)
 
 
 @shared_task(name="fulfillment.deliver_purchase")
 def deliver_purchase(purchase_id: str) -> None:
-    delivery.deliver_one(uuid.UUID(purchase_id), now=timezone.now())
+    queue.deliver_one(uuid.UUID(purchase_id), now=timezone.now())

@@ -60,6 +60,8 @@ def apply(
     before = Status(fulfillment.status)
     fulfillment.status = transition.target
     changes = {"due_at": None, "error": ""} | _times(transition, now) | changes
+    if changes["due_at"] is None:
+        changes["is_stalled"] = False
     for field, value in changes.items():
         setattr(fulfillment, field, value)
     fulfillment.save(update_fields=["status", *changes])

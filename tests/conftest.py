@@ -16,7 +16,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
-from fulfillment import delivery
+from fulfillment import queue
 from fulfillment.models import Fulfillment
 from offers.breaker import redis_breaker
 from offers.models import Offer
@@ -181,7 +181,7 @@ def release_unasked(purchase_id: str) -> None:
 
 def deliver_now(purchase_id: Any) -> Fulfillment:
     """What the worker does after a payment, and the fulfilment as it is then."""
-    delivery.deliver_one(uuid.UUID(str(purchase_id)), now=timezone.now())
+    queue.deliver_one(uuid.UUID(str(purchase_id)), now=timezone.now())
     return Fulfillment.objects.select_related("purchase").get(purchase=purchase_id)
 
 

@@ -10,6 +10,10 @@ from django.db import transaction
 from django.utils import timezone
 from factory.django import DjangoModelFactory
 
+from fulfillment import delivery
+from fulfillment import states as fulfillment_states
+from fulfillment import transitions as fulfillment_transitions
+from fulfillment.models import Fulfillment
 from offers import inventory
 from offers.models import (
     Event,
@@ -216,3 +220,29 @@ class DisputeFactory(DjangoModelFactory):
     created_at = factory.SelfAttribute("purchase.created_at")
     updated_at = factory.SelfAttribute("created_at")
     evidence_due_by = factory.LazyAttribute(lambda self: self.created_at + timedelta(days=7))
+
+
+# How to get from a fresh fulfilment to each status: the transitions to apply, in order.
+FULFILLMENT_PATHS: dict[str, list[fulfillment_states.Transition]] = {
+    fulfillment_states.Status.PENDING: [],
+    fulfillment_states.Status.PROCESSING: [fulfillment_states.FAIL, fulfillment_states.HAND_OVER],
+    fulfillment_states.Status.FULFILLED: [fulfillment_states.FULFILL],
+    fulfillment_states.Status.FAILED: [fulfillment_states.FAIL],
+    fulfillment_states.Status.REVOKED: [fulfillment_states.REVOKE],
+}
+
+
+def make_fulfillment(
+    purchase: Purchase | None = None, *, status: str = fulfillment_states.Status.PENDING
+) -> Fulfillment:
+    """The fulfilment of a paid purchase, brought to ``status``; its deliverer isn't asked."""
+    purchase = purchase or PurchaseFactory(status=Status.PAID)
+    fulfillment = delivery.hear_of(purchase.pk, now=purchase.created_at)
+    assert fulfillment is not None
+    with transaction.atomic():
+        fulfillment = fulfillment_transitions.lock(fulfillment.pk)
+        for transition in FULFILLMENT_PATHS[status]:
+            fulfillment_transitions.apply(
+                fulfillment, transition, now=purchase.created_at, source="tests"
+            )
+    return fulfillment

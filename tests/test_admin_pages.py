@@ -32,6 +32,7 @@ from tests.factories import (
     RegistrationFactory,
     TicketTierFactory,
     UserFactory,
+    make_fulfillment,
 )
 
 pytestmark = pytest.mark.django_db
@@ -64,6 +65,7 @@ def one_of_each() -> None:
     )
     purchase = PurchaseFactory(status=Status.REFUNDING)
     DisputeFactory(purchase=purchase)
+    make_fulfillment()
     mail.enqueue(purchase, Email.Occasion.LATE_PAYMENT, now=timezone.now())
     Group.objects.create(name="Box office")
     waffle.get_waffle_switch_model().objects.get_or_create(name="purchases")

@@ -12,6 +12,7 @@ from django.urls import URLResolver, reverse
 from django.utils import timezone
 from waffle.models import Flag, Sample, Switch
 
+from fulfillment.models import Fulfillment
 from offers.models import (
     Event,
     EventSession,
@@ -57,6 +58,7 @@ RIGHTS: dict[type[models.Model], dict[str, str]] = {
     Refund: LOOKED_AT,
     Dispute: LOOKED_AT,
     Email: LOOKED_AT,
+    Fulfillment: LOOKED_AT,
     StripeEvent: {"superuser": "v"},
     User: {"superuser": "vacd"},
     Group: {"superuser": "vacd"},

@@ -116,6 +116,7 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
         lambda world: {"session_id": world.home.purchase.checkout_session_id},
     ),
     "GET /purchases": (PAGE_OF_ONES_OWN, nothing),
+    "GET /purchases/<uuid:purchase_id>": (MINE | {"anonymous": 302}, nothing),
     "POST /purchases/<uuid:purchase_id>/cancel": (LOGIN_FIRST, nothing),
     "GET /login": (everybody(200), nothing),
     "POST /login": (everybody(302), lambda world: {"username": "buyer", "password": "secret"}),

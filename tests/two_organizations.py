@@ -10,6 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import models
 from django.utils import timezone
 
+from fulfillment.models import Fulfillment
 from offers.models import (
     Event,
     EventSession,
@@ -40,6 +41,7 @@ from tests.factories import (
     RegistrationFactory,
     TicketTierFactory,
     UserFactory,
+    make_fulfillment,
 )
 
 # Everybody there is. The first three are attendees: `buyer` is registered at the private event and
@@ -78,6 +80,7 @@ class Side:
         self.offer = OfferFactory(event=self.event, title=f"{name} offer", price=0)
         self.public_offer = OfferFactory(event=self.public_event, title=f"{name} public offer")
         self.purchase = PurchaseFactory(offer=self.offer, user=buyer, status=Status.PAID)
+        self.fulfillment = make_fulfillment(self.purchase)
         sold = PurchaseFactory(offer=self.public_offer, user=visitor, status=Status.REFUNDING)
         mail.enqueue(sold, Email.Occasion.LATE_PAYMENT, now=timezone.now())
         self.objects: dict[type[models.Model], Any] = {
@@ -93,6 +96,7 @@ class Side:
             Refund: sold.refunds.get(),
             Dispute: DisputeFactory(purchase=sold),
             Email: sold.emails.get(),
+            Fulfillment: self.fulfillment,
         }
 
 

@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q
 from django.utils import timezone
 
-from fulfillment import delivery
+from fulfillment import delivery, queue
 from fulfillment.errors import FulfillmentAlreadyResolved
 from fulfillment.models import Fulfillment
 from fulfillment.states import Status
@@ -45,7 +45,7 @@ class Command(BaseCommand):
             now = timezone.now()
             try:
                 delivery.retry(row.pk, now=now, source="command")
-                delivery.deliver_one(row.purchase_id, now=now)
+                queue.deliver_one(row.purchase_id, now=now)
             except FulfillmentAlreadyResolved as resolved:
                 self.stdout.write(f"{row.pk} {row.type}: {resolved}")
                 return None

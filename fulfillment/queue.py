@@ -1,0 +1,110 @@
+"""Which fulfilment is worked on next: in the order of payment, by one worker at a time.
+
+A deliverer that fails ``BREAK_AFTER`` times in a row is broken, by a bug or an outage, and not by
+what these buyers bought. Its rows then *stall*: each sweep tries the first of them, and the first
+of those that wait behind, and nothing else of the type. Once the first succeeds all of them go on,
+in the order of payment, with all their attempts. If only the other does, the trouble is with the
+stalled ones after all: each is put off and given up by itself, and the type goes on without them.
+"""
+
+import uuid
+from collections import defaultdict
+from datetime import datetime, timedelta
+
+import structlog
+from django.db.models import Case, F, QuerySet, Value, When
+from django.utils import timezone
+
+from fulfillment import delivery
+from fulfillment.models import Fulfillment
+from fulfillment.states import Status
+from offers import row_queue
+from purchases.activity import alert
+
+logger = structlog.get_logger(__name__)
+
+# A delivery is a few statements; after that its worker is taken for dead.
+LEASE = timedelta(seconds=60)
+BREAK_AFTER = 5
+
+
+def due(*, now: datetime) -> QuerySet[Fulfillment]:
+    """What a worker has to look at, in the order of payment."""
+    waiting = Fulfillment.objects.filter(due_at__lte=now, is_stalled=False)
+    return waiting.order_by("paid_at", "pk")
+
+
+def deliver_due(*, now: datetime, limit: int = 1000) -> int:
+    """Deliver what is due; called by the sweep. Returns how many were looked at."""
+    broken = {kind for kind in _stalled_types() if not _works_again(kind, now=now)}
+    failed: defaultdict[str, list[uuid.UUID]] = defaultdict(list)
+    for looked_at in range(limit):
+        claimed = _claim(due(now=now).exclude(type__in=broken))
+        if claimed is None:
+            return looked_at
+        if delivery.attempt(claimed, now=now):
+            failed[claimed.type] = []
+            continue
+        failed[claimed.type].append(claimed.pk)
+        if len(failed[claimed.type]) == BREAK_AFTER:
+            _stall(claimed.type, failed[claimed.type])
+            broken.add(claimed.type)
+    return limit
+
+
+def deliver_one(purchase_id: uuid.UUID, *, now: datetime) -> None:
+    """Hear of one purchase and deliver it at once; called by the message that follows a payment.
+
+    While its type is broken it waits its turn with the others.
+    """
+    fulfillment = delivery.hear_of(purchase_id, now=now)
+    if fulfillment is None or fulfillment.type in _stalled_types():
+        return
+    claimed = _claim(due(now=now).filter(pk=fulfillment.pk))
+    if claimed is not None:
+        delivery.attempt(claimed, now=now)
+
+
+def _claim(rows: QuerySet[Fulfillment]) -> Fulfillment | None:
+    # What has failed stays so for everybody to see until it is delivered.
+    taken = Case(When(status=Status.PENDING, then=Value(Status.PROCESSING)), default=F("status"))
+    claimed = row_queue.claim(rows, clock=timezone.now(), lease=LEASE, limit=1, status=taken)
+    if not claimed:
+        return None
+    claimed[0].refresh_from_db(fields=["status"])
+    return claimed[0]
+
+
+# -- A deliverer that is broken -------------------------------------------------------------------
+
+
+def _stalled(kind: str) -> QuerySet[Fulfillment]:
+    return Fulfillment.objects.filter(type=kind, is_stalled=True).order_by("paid_at", "pk")
+
+
+def _stalled_types() -> set[str]:
+    return set(
+        Fulfillment.objects.filter(is_stalled=True).order_by().values_list("type", flat=True)
+    )
+
+
+def _stall(kind: str, failed: list[uuid.UUID]) -> None:
+    Fulfillment.objects.filter(pk__in=failed, due_at__isnull=False).update(is_stalled=True)
+    alert("deliverer_broken", fulfillment_type=kind, failures_in_a_row=len(failed))
+
+
+def _works_again(kind: str, *, now: datetime) -> bool:
+    """Try the first stalled row, and the first behind it; let the others go on if they may."""
+    # Not one that another sweep is trying at this moment; a failure has put the row off, though.
+    first = _claim(_stalled(kind).exclude(status=Status.PROCESSING, due_at__gt=now))
+    if first is None:
+        return not _stalled(kind).exists()
+    if delivery.attempt(first, now=now):
+        _stalled(kind).update(is_stalled=False, due_at=now, attempts=0)
+        logger.info("deliverer works again", fulfillment_type=kind)
+        return True
+    behind = _claim(due(now=now).filter(type=kind))
+    if behind is not None and delivery.attempt(behind, now=now):
+        _stalled(kind).update(is_stalled=False)
+        return True
+    return False
