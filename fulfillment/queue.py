@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.db.models import Case, F, QuerySet, Value, When
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from fulfillment import delivery
@@ -26,6 +27,7 @@ logger = structlog.get_logger(__name__)
 # A delivery is a few statements; after that its worker is taken for dead.
 LEASE = timedelta(seconds=60)
 BREAK_AFTER = 5
+SET_ASIDE = timedelta(minutes=1)
 
 
 def due(*, now: datetime) -> QuerySet[Fulfillment]:
@@ -47,8 +49,9 @@ def deliver_due(*, now: datetime, limit: int = 1000) -> int:
             continue
         failed[claimed.type].append(claimed.pk)
         if len(failed[claimed.type]) == BREAK_AFTER:
-            _stall(claimed.type, failed[claimed.type])
+            _stall(failed[claimed.type])
             broken.add(claimed.type)
+            alert("deliverer_broken", fulfillment_type=claimed.type)
     return limit
 
 
@@ -88,9 +91,8 @@ def _stalled_types() -> set[str]:
     )
 
 
-def _stall(kind: str, failed: list[uuid.UUID]) -> None:
+def _stall(failed: list[uuid.UUID]) -> None:
     Fulfillment.objects.filter(pk__in=failed, due_at__isnull=False).update(is_stalled=True)
-    alert("deliverer_broken", fulfillment_type=kind, failures_in_a_row=len(failed))
 
 
 def _works_again(kind: str, *, now: datetime) -> bool:
@@ -104,7 +106,13 @@ def _works_again(kind: str, *, now: datetime) -> bool:
         logger.info("deliverer works again", fulfillment_type=kind)
         return True
     behind = _claim(due(now=now).filter(type=kind))
-    if behind is not None and delivery.attempt(behind, now=now):
-        _stalled(kind).update(is_stalled=False)
+    if behind is None:
+        return False
+    if delivery.attempt(behind, now=now):
+        # Not at once, or they would break this sweep too before it comes to those behind them.
+        later = timezone.now() + SET_ASIDE
+        _stalled(kind).update(is_stalled=False, due_at=Greatest("due_at", later))
         return True
+    # Next time another one is tried: this may be a bad one too.
+    _stall([behind.pk])
     return False
