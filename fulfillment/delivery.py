@@ -39,9 +39,10 @@ from offers.contention import drop_broken_connection, retried
 from offers.errors import database_is_busy
 from offers.models import Offer
 from offers.wake import wake
+from purchases import mail
 from purchases import transitions as purchases
 from purchases.activity import alert, log_failure
-from purchases.models import Purchase
+from purchases.models import Email, Purchase
 from purchases.states import Status as PurchaseStatus
 
 # A module a type, each with
@@ -125,6 +126,7 @@ def _take_on(purchase: Purchase, *, now: datetime) -> Fulfillment:
         due_at=now,
     )
     transitions.record(fulfillment, "take_on", None, now=now, source="worker")
+    mail.enqueue(purchase, Email.Occasion.CONFIRMED, now=now)
     return fulfillment
 
 

@@ -138,7 +138,7 @@ MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 
-ROOT_URLCONF = "offers_project.urls"
+ROOT_URLCONF = "offers_project.local.urls" if LOCAL_RUN else "offers_project.urls"
 WSGI_APPLICATION = "offers_project.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -193,7 +193,10 @@ STORAGES = {
     },
 }
 
-vars().update(env.email_url("EMAIL_URL", default="smtp://127.0.0.1:25"))
+_email = env.email_url("EMAIL_URL", default="smtp://127.0.0.1:25")
+if LOCAL_RUN and _email["EMAIL_BACKEND"] == "django.core.mail.backends.filebased.EmailBackend":
+    _email["EMAIL_BACKEND"] = "offers_project.local.mailbox.backend.EmailBackend"
+vars().update(_email)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="webmaster@localhost")
 EMAIL_TIMEOUT = 10  # seconds; without one a mail server that hangs would keep the worker's threads
 

@@ -7,6 +7,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -203,10 +204,24 @@ class DisputeAdmin(ReadOnly, ScopedAdmin):
 @admin.register(Email)
 class EmailAdmin(ReadOnly, ScopedAdmin):
     organization = "purchase__event__organization"
-    list_display = ("created_at", "purchase", "occasion", "state", "attempts", "sent_at", "error")
+    list_display = (
+        "created_at", "purchase", "occasion", "reference", "state", "attempts", "sent_at", "error",
+    )  # fmt: skip
     list_filter = ("state", "occasion")
     list_select_related = ("purchase",)
-    search_fields = ("=purchase__id",)
+    search_fields = ("=purchase__id", "=reference")
+    fields = (
+        "purchase", "occasion", "reference", "attached", "state", "attempts", "due_at", "error",
+        "created_at", "sent_at",
+    )  # fmt: skip
+    readonly_fields = ("attached",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Email]:
+        return super().get_queryset(request).defer("attachments")
+
+    @admin.display(description="attachments")
+    def attached(self, email: Email) -> str:
+        return ", ".join(attachment["name"] for attachment in email.attachments)
 
 
 @admin.register(StripeEvent)

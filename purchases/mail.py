@@ -1,83 +1,285 @@
 """E-mails to buyers: stored with what they tell of, sent by the worker, once for each occasion.
 
-A mail server that is away delays messages and nothing else. The text of an occasion is in
-``templates/emails/<occasion>.txt``; its first line is the subject.
+A mail server that is away delays messages and nothing else.
+
+An occasion is a pair of templates, so any app can add one. The first line of
+``emails/<occasion>.txt`` is the subject (pass names that people chose through ``one_line`` there);
+nothing in it is escaped. ``emails/<occasion>.html`` extends ``emails/base.html``. Both get
+``purchase``, ``site`` (the address of the pages, maybe "") and ``reference``, the second one also
+``subject``; the occasions in ``CONTEXT`` get more.
+
+What "once" means: there is one row an occasion, one process at a time has it, and it is marked as
+sent when the mail server has accepted the message, before anything else is done, even before the
+connection is ended. Still, acceptance and mark are not one step: if the process dies between them,
+or the server's "250" is lost on the way (RFC 1047), then the message goes out again after the
+lease. Both copies have the same ``Message-ID``, by which most mail systems show a person only one.
+Marking first would lose messages instead.
 """
 
+import base64
+import re
+import threading
+import unicodedata
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from email.utils import parseaddr
+from smtplib import SMTPDataError, SMTPRecipientsRefused
+from typing import Any
 
+import stamina
 from django.conf import settings
-from django.core.mail import EmailMessage
-from django.db import connection, transaction
-from django.template.loader import render_to_string
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.core.mail import EmailMultiAlternatives, get_connection
+from django.core.validators import validate_email
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.template import Context, Engine
+from django.template.loader import get_template, render_to_string
 from django.utils import timezone
+from django.utils.text import wrap
 
 from offers import row_queue
+from offers.contention import drop_broken_connection
 from offers.wake import wake
 from purchases.activity import log_activity, log_failure
-from purchases.models import Email, Purchase
+from purchases.models import Email, Purchase, Refund
 
-# Longer than EMAIL_TIMEOUT lets a mail server take; after a crash a message may go out twice.
+# Longer than EMAIL_TIMEOUT, which is for each step, lets a mail server take.
 LEASE = timedelta(minutes=5)
-ATTEMPTS = 10
+# By then, row_queue.delay being an hour at most, it was tried for about four days, which is what
+# RFC 5321 (4.5.4.1) asks of those who send mail.
+ATTEMPTS = 100
+# RFC 5322 (2.1.1) wants no longer lines of text; longer words, such as links, stay whole.
+WIDTH = 78
+
+# One thread of a process talks to the mail server. If that hangs, the worker's other threads are
+# there for holds and refunds.
+_sender = threading.Lock()
 
 
-def enqueue(purchase: Purchase, occasion: Email.Occasion, *, now: datetime) -> None:
+@dataclass(frozen=True)
+class Attachment:
+    """A file that goes with a message. One of a ``text/`` type is UTF-8, and says no charset.
+
+    ``mimetype`` may have parameters, as ``text/calendar; method=REQUEST``. Raises ``ValueError``
+    for a name or a type that can't be in a header.
+    """
+
+    name: str
+    mimetype: str
+    content: bytes
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.name.isprintable() or "/" in self.name:
+            raise ValueError(f"{self.name!r} is no name for an attachment.")
+        if not re.fullmatch(r"[\w.+-]+/[\w.+-]+(; ?[\w-]+=[\w.-]+)*", self.mimetype, re.ASCII):
+            raise ValueError(f"{self.mimetype!r} is no MIME type.")
+
+
+def enqueue(
+    purchase: Purchase,
+    occasion: str,
+    *,
+    now: datetime,
+    reference: str = "",
+    attachments: Sequence[Attachment] = (),
+) -> None:
     """Have the buyer told of ``occasion``; nothing happens if they are, or will be, already.
 
-    Called inside the transaction that makes it true.
+    Called inside the transaction that makes it true. An occasion that can come more than once for
+    a purchase needs a ``reference`` to each. Raises ``TemplateDoesNotExist`` for an occasion that
+    has no templates.
     """
+    for kind in ("txt", "html"):
+        get_template(f"emails/{occasion}.{kind}")
     Email.objects.get_or_create(
-        purchase=purchase, occasion=occasion, defaults={"due_at": now, "created_at": now}
+        purchase=purchase,
+        occasion=occasion,
+        reference=reference,
+        defaults={
+            "attachments": [
+                {
+                    "name": attachment.name,
+                    "mimetype": attachment.mimetype,
+                    "content": base64.b64encode(attachment.content).decode(),
+                }
+                for attachment in attachments
+            ],
+            "due_at": now,
+            "created_at": now,
+        },
     )
     transaction.on_commit(lambda: wake("purchases.send_emails"))
 
 
+# -- Sending them ---------------------------------------------------------------------------------
+
+
+class Undelivered(Exception):
+    """What a mail server, or its silence, said: without the address, which belongs in no log."""
+
+    def __init__(self, error: OSError, address: str) -> None:
+        said = f"{type(error).__name__}: {error}"
+        super().__init__(re.sub(re.escape(address), "…", said, flags=re.IGNORECASE))
+        # Anything else concerns everybody: unreachable, silent, our login, our own address.
+        self.is_about_this_message = isinstance(error, SMTPRecipientsRefused | SMTPDataError)
+        # 5yz is final, and 4yz is not: https://www.rfc-editor.org/rfc/rfc5321#section-4.2.1
+        self.is_final = isinstance(error, SMTPRecipientsRefused) and all(
+            code >= 500 for code, _ in error.recipients.values()
+        )
+
+
 def send_due(*, now: datetime, limit: int = 200) -> int:
-    """Send what is waiting; called by the sweep. Returns how many were handed to the server."""
+    """Send what is waiting; called by the sweep and its nudge, outside any transaction.
+
+    Returns how many the server took: none at once where another thread of this process is at it,
+    which also finds what comes meanwhile. It ends when the server would take nothing of anybody.
+    """
+    if not _sender.acquire(blocking=False):
+        return 0
+    try:
+        return _send_waiting(now, limit)
+    finally:
+        _sender.release()
+
+
+def _send_waiting(now: datetime, limit: int) -> int:
     sent = 0
     for _ in range(limit):
-        due = Email.objects.filter(state=Email.State.WAITING, due_at__lte=now)
-        claimed = row_queue.claim(
-            due.order_by("due_at"), clock=timezone.now(), lease=LEASE, limit=1
-        )
+        clock = timezone.now()
+        waiting = Email.objects.filter(state=Email.State.WAITING, due_at__lte=max(now, clock))
+        claimed = row_queue.claim(waiting.order_by("due_at"), clock=clock, lease=LEASE, limit=1)
         if not claimed:
             break
-        sent += _send(claimed[0])
+        email = claimed[0]
+        purchase = Purchase.objects.select_related("user", "event__organization").get(
+            pk=email.purchase_id
+        )
+        if not _has_address(purchase.user):
+            _note(email, state=Email.State.GIVEN_UP, error="This buyer has no e-mail address.")
+            log_activity("email_without_address", purchase, occasion=email.occasion)
+            continue
+        try:
+            _send(email, purchase)
+        except Undelivered as error:
+            _put_off(email, purchase, error, for_good=error.is_final)
+            if not error.is_about_this_message:
+                break
+        except Exception as error:  # noqa: BLE001 - put off, logged; the others get their turn
+            drop_broken_connection()
+            _put_off(email, purchase, error)
+        else:
+            sent += 1
     return sent
 
 
-def _send(email: Email) -> bool:
-    purchase = Purchase.objects.select_related("user", "event").get(pk=email.purchase_id)
+def _has_address(user: User) -> bool:
     try:
-        if not purchase.user.email:
-            raise ValueError("This buyer has no e-mail address.")
-        text = message(email, purchase)
-        connection.close()  # a mail server takes its time
-        text.send()
-    except Exception as error:  # noqa: BLE001 - logged; a bad address must not stop the others
-        log_failure("email", purchase, error, occasion=email.occasion)
-        email.error = f"{type(error).__name__}: {error}"
-        email.due_at = timezone.now() + row_queue.delay(email.attempts)
-        if email.attempts >= ATTEMPTS or not purchase.user.email:
-            email.state = Email.State.GIVEN_UP
-        email.save(update_fields=["error", "due_at", "state"])
+        validate_email(user.email)
+    except ValidationError:
         return False
-    email.state, email.sent_at, email.error = Email.State.SENT, timezone.now(), ""
-    email.save(update_fields=["state", "sent_at", "error"])
-    log_activity("email", purchase, occasion=email.occasion)
     return True
 
 
-def message(email: Email, purchase: Purchase) -> EmailMessage:
-    """The message as it goes out. A second copy, after a crash, has the same ``Message-ID``."""
-    text = render_to_string(
-        f"emails/{email.occasion}.txt", {"purchase": purchase, "site": settings.FRONTEND_URL}
+def _send(email: Email, purchase: Purchase) -> None:
+    """Hand one message to the server. Raises Undelivered, and whatever a template does."""
+    text = message(email, purchase)
+    connection.close()  # a mail server takes its time
+    server = get_connection()
+    try:
+        try:
+            # Opened first: the backend then doesn't end the connection before it tells us.
+            server.open()
+            server.send_messages([text])
+        except OSError as error:  # those of smtplib too
+            raise Undelivered(error, purchase.user.email) from None
+        _mark_as_sent(email)
+    finally:
+        with suppress(OSError):  # accepted is accepted, however the server says goodbye
+            server.close()
+    log_activity("email", purchase, occasion=email.occasion)
+
+
+# A restart of PostgreSQL at this very moment is worth waiting for, well within the lease.
+@stamina.retry(
+    on=(OperationalError, InterfaceError), attempts=None, timeout=30, wait_initial=0.1, wait_max=1
+)
+def _mark_as_sent(email: Email) -> None:
+    drop_broken_connection()
+    Email.objects.filter(pk=email.pk).update(
+        state=Email.State.SENT, sent_at=timezone.now(), error=""
     )
-    subject, _, body = text.strip().partition("\n")
-    return EmailMessage(
+
+
+def _put_off(email: Email, purchase: Purchase, error: Exception, *, for_good: bool = False) -> None:
+    given_up = for_good or email.attempts >= ATTEMPTS
+    log_failure("email", purchase, error, occasion=email.occasion, given_up=given_up or None)
+    said = str(error) if isinstance(error, Undelivered) else f"{type(error).__name__}: {error}"
+    _note(
+        email,
+        state=Email.State.GIVEN_UP if given_up else Email.State.WAITING,
+        error=said,
+        due_at=timezone.now() + row_queue.delay(email.attempts),
+    )
+
+
+def _note(email: Email, **news: Any) -> None:
+    """Write down how it went, unless the row was lost to another process: then that one knows."""
+    Email.objects.filter(pk=email.pk, state=Email.State.WAITING, attempts=email.attempts).update(
+        **news
+    )
+
+
+# -- What they say --------------------------------------------------------------------------------
+
+
+def _refund(email: Email) -> dict[str, Any]:
+    return {"refund": Refund.objects.get(pk=email.reference, purchase_id=email.purchase_id)}
+
+
+# What the templates of an occasion get besides what all of them do.
+CONTEXT: dict[str, Callable[[Email], dict[str, Any]]] = {Email.Occasion.REFUNDED: _refund}
+
+
+def message(email: Email, purchase: Purchase) -> EmailMultiAlternatives:
+    """The message as it goes out; a second copy has the same ``Message-ID``."""
+    context = {
+        "purchase": purchase,
+        "site": settings.FRONTEND_URL,
+        "reference": email.reference,
+        **CONTEXT.get(email.occasion, lambda _: {})(email),
+    }
+    template = Engine.get_default().get_template(f"emails/{email.occasion}.txt")
+    text = template.render(Context(context, autoescape=False)).strip()
+    subject, _, body = text.partition("\n")
+    subject, body = one_line(subject), re.sub(r"\n{3,}", "\n\n", wrap(body.strip(), WIDTH))
+    html = render_to_string(f"emails/{email.occasion}.html", {**context, "subject": subject})
+    return EmailMultiAlternatives(
         subject=subject,
-        body=body.lstrip(),
+        body=f"{body}\n",
         to=[purchase.user.email],
-        headers={"Message-ID": f"<{email.pk}.{purchase.pk}@offers>"},
+        alternatives=[(html, "text/html")],
+        attachments=[
+            (attachment["name"], base64.b64decode(attachment["content"]), attachment["mimetype"])
+            for attachment in email.attachments
+        ],
+        headers={
+            "Message-ID": f"<{email.pk}.{purchase.pk}@{_own_domain()}>",
+            # So that no vacation notice answers it: https://www.rfc-editor.org/rfc/rfc3834
+            "Auto-Submitted": "auto-generated",
+        },
     )
+
+
+def one_line(text: str) -> str:
+    """``text`` without control characters and line breaks, as a header needs it."""
+    return " ".join(
+        "".join(" " if unicodedata.category(each) == "Cc" else each for each in text).split()
+    )
+
+
+def _own_domain() -> str:
+    domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2]
+    return domain if domain.isascii() and domain else "offers"

@@ -323,10 +323,17 @@ class Dispute(models.Model):
 
 
 class Email(models.Model):
-    """A message that a buyer is to get, once for each occasion; ``purchases.mail`` sends it."""
+    """A message that a buyer is to get, once for each occasion; ``purchases.mail`` sends it.
+
+    An occasion that can come again, as a purchase's second refund, has a ``reference`` to tell.
+    """
 
     class Occasion(models.TextChoices):
+        """Those of this app; the ones above it add their own, each a pair of templates."""
+
+        CONFIRMED = "confirmed", "the purchase is confirmed"
         LATE_PAYMENT = "late_payment", "paid too late, money on its way back"
+        REFUNDED = "refunded", "a refund was sent"
 
     class State(models.TextChoices):
         WAITING = "waiting"
@@ -334,7 +341,13 @@ class Email(models.Model):
         GIVEN_UP = "given_up"
 
     purchase = models.ForeignKey(Purchase, on_delete=models.CASCADE, related_name="emails")
-    occasion = models.CharField(max_length=30, choices=Occasion.choices)
+    occasion = models.CharField(max_length=40)
+    reference = models.CharField(
+        max_length=100, default="", blank=True, help_text="Which one, if there can be several."
+    )
+    attachments = models.JSONField(
+        default=list, blank=True, help_text="Each with its name, MIME type and content (base64)."
+    )
     state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
     attempts = models.PositiveIntegerField(default=0)
     due_at = models.DateTimeField()
@@ -344,7 +357,9 @@ class Email(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["purchase", "occasion"], name="email_once_an_occasion"),
+            models.UniqueConstraint(
+                fields=["purchase", "occasion", "reference"], name="email_once_an_occasion"
+            ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["due_at"], condition=Q(state="waiting"), name="email_unsent"),

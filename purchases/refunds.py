@@ -17,7 +17,7 @@ from django.utils import timezone
 from offers import money, row_queue
 from offers.contention import drop_broken_connection, retried
 from offers.wake import wake
-from purchases import stripe_gateway, stripe_objects, transitions
+from purchases import mail, stripe_gateway, stripe_objects, transitions
 from purchases.activity import alert, log_failure
 from purchases.errors import (
     ProviderFailed,
@@ -25,7 +25,7 @@ from purchases.errors import (
     ProviderTurnedAway,
     is_stripe_away,
 )
-from purchases.models import Purchase, Refund
+from purchases.models import Email, Purchase, Refund
 from purchases.states import (
     REFUND,
     REFUND_FAILED,
@@ -234,10 +234,18 @@ def record(refund: stripe_objects.Refund, *, now: datetime, source: str) -> Purc
         ours.due_at = now + ASK_AGAIN
         news = ["stripe_refund_id", "state", "error", "settled_at", "due_at"]
         ours.save(update_fields=None if ours._state.adding else news)
-        if ours.state != known_as and ours.state == Refund.State.FAILED:
-            _note_failure(purchase, ours)
+        if ours.state != known_as:
+            _tell(purchase, ours, now=now)
         settle(purchase, now=now, source=source)
     return purchase
+
+
+def _tell(purchase: Purchase, refund: Refund, *, now: datetime) -> None:
+    """Staff hear of a refund that failed, the buyer of one that was sent; of each once."""
+    if refund.state == Refund.State.FAILED:
+        _note_failure(purchase, refund)
+    elif refund.state == Refund.State.SUCCEEDED:
+        mail.enqueue(purchase, Email.Occasion.REFUNDED, now=now, reference=str(refund.pk))
 
 
 def _row_of(purchase: Purchase, refund: stripe_objects.Refund) -> Refund:

@@ -49,6 +49,8 @@ PAGES = [
     "/livez?x=",
     "/metrics?name[]=",
     "/static/",
+    "/mail/",
+    "/mail/x/",
 ]
 
 

@@ -83,6 +83,20 @@ def test_it_says_where_it_is_ready_and_where_the_sandbox_is(run: Run) -> None:
     assert is_serving(run)
 
 
+def test_it_says_where_the_e_mails_are_and_a_command_prints_them(run: Run) -> None:
+    said = run.line("mail: ")
+    assert said == f"http://127.0.0.1:{run.port}/mail/"
+    with urllib.request.urlopen(said, timeout=5) as page:
+        assert "There are none yet" in page.read().decode()
+    send = (
+        "from django.core.mail import send_mail; send_mail('Hello', 'Bye', None, ['a@b.example'])"
+    )
+    assert manage("shell", "--no-imports", "-c", send, data_dir=run.folder).returncode == 0
+    assert "Subject: Hello\n" in manage("mailbox", data_dir=run.folder).stdout
+    with urllib.request.urlopen(said, timeout=5) as page:
+        assert "Hello" in page.read().decode()
+
+
 def test_a_command_in_another_shell_finds_the_run_and_its_settings(run: Run) -> None:
     assert ask(run, "User.objects.count()") > 60
     assert ask(run, "settings.RESERVATION_MINUTES") == 0.2

@@ -121,6 +121,11 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
     "GET /login": (everybody(200), nothing),
     "POST /login": (everybody(302), lambda world: {"username": "buyer", "password": "secret"}),
     "POST /logout": (everybody(302), nothing),
+    # Of a local run, as the tests are one.
+    "GET /mail/": (everybody(200), nothing),
+    "GET /mail/<slug:name>": (everybody(404), nothing),
+    "GET /mail/<slug:name>/html": (everybody(404), nothing),
+    "GET /mail/<slug:name>/<int:number>": (everybody(404), nothing),
     "GET /livez": (everybody(200), nothing),
     "GET /readyz": (everybody(200), nothing),
     "GET /metrics": (everybody(200), nothing),

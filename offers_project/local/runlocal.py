@@ -269,6 +269,8 @@ class LocalRun:
         say(f"\nready: {self.url}")
         if self.sandbox_url:
             say(f"stripe sandbox: {self.sandbox_url}")
+        if self.env["EMAIL_URL"].startswith("filemail:"):
+            say(f"mail: {self.url}/mail/")
         say(
             f"""
   demo logins (the password is the name): admin, organizer, rival, attendee1 … attendee60
