@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from fulfillment import transitions
+from fulfillment import announcements, transitions
 from fulfillment.bookings import delivery as bookings
 from fulfillment.digital import delivery as digital
 from fulfillment.errors import CannotDeliver, FulfillmentAlreadyResolved
@@ -127,10 +127,12 @@ def _take_on(purchase: Purchase, *, now: datetime) -> Fulfillment:
     )
     transitions.record(fulfillment, "take_on", None, now=now, source="worker")
     mail.enqueue(purchase, Email.Occasion.CONFIRMED, now=now)
+    announcements.paid(purchase, now=now)
     return fulfillment
 
 
 def _take_back(fulfillment: Fulfillment, *, now: datetime) -> None:
+    announcements.refunded(fulfillment.purchase, now=now)
     if fulfillment.status != Status.REVOKED:
         revoke_locked(fulfillment, now=now, source="worker", reason="refunded")
 

@@ -12,6 +12,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import transaction
 
+from fulfillment import announcements
 from fulfillment.errors import FulfillmentAlreadyResolved, FulfillmentNotFound, NotPaidFor
 from fulfillment.models import Fulfillment, FulfillmentTransition
 from fulfillment.states import FULFILL, REOPEN, REVOKE, Status, Transition
@@ -65,7 +66,10 @@ def apply(
     for field, value in changes.items():
         setattr(fulfillment, field, value)
     fulfillment.save(update_fields=["status", *changes])
-    record(fulfillment, transition.name, before, now=now, source=source, actor=actor, reason=reason)
+    written = record(
+        fulfillment, transition.name, before, now=now, source=source, actor=actor, reason=reason
+    )
+    announcements.changed(fulfillment, written, now=now)
     return fulfillment
 
 
@@ -88,9 +92,9 @@ def record(
     source: str,
     actor: User | None = None,
     reason: str = "",
-) -> None:
+) -> FulfillmentTransition:
     """Write down that a fulfilment was made (``before`` is None) or changed, and log it."""
-    FulfillmentTransition.objects.create(
+    written = FulfillmentTransition.objects.create(
         fulfillment=fulfillment,
         name=name,
         from_status=before or "",
@@ -107,3 +111,4 @@ def record(
         "fulfillment_status": fulfillment.status,
     }
     transaction.on_commit(lambda: log_activity(f"fulfillment_{name}", fulfillment.purchase, **said))
+    return written

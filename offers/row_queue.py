@@ -38,11 +38,11 @@ def claim(
     return rows
 
 
-def delay(attempts: int) -> timedelta:
+def delay(attempts: int, *, longest: timedelta = LONGEST_DELAY) -> timedelta:
     """How long to wait after that many failures: 15 s, 30 s, 60 s … an hour, give or take 20%.
 
     The spread keeps rows that failed together from coming back together.
     """
-    pause = min(FIRST_DELAY * 2 ** min(max(attempts - 1, 0), 12), LONGEST_DELAY)
+    pause = min(FIRST_DELAY * 2 ** min(max(attempts - 1, 0), 12), longest)
     spread = random.uniform(0.8, 1.2)  # noqa: S311 - no secret
     return timedelta(seconds=pause.total_seconds() * spread)

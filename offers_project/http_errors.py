@@ -61,6 +61,9 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     fulfillment.FulfillmentAlreadyResolved: 409,
     fulfillment.NotPaidFor: 409,
     fulfillment.CannotDeliver: 409,
+    purchases.AddressRefused: 400,
+    purchases.EndpointInactive: 409,
+    purchases.SecretJustRotated: 409,
 }
 
 BUSY_PAGE = (

@@ -64,5 +64,7 @@ def configure(*, level: str, style: str) -> dict[str, Any]:
             "django.request": {"level": "ERROR"},
             # The SDK logs request bodies and ids at INFO; ours say what matters without them.
             "stripe": {"level": "WARNING"},
+            # Warnings about a strange answer name the whole address, with the key some have in it.
+            "urllib3": {"level": "ERROR"},
         },
     }

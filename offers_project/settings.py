@@ -96,6 +96,15 @@ PURCHASE_RATE_LIMIT_IP = rate("PURCHASE_RATE_LIMIT_IP", "600/m")
 LOGIN_RATE_LIMIT = rate("LOGIN_RATE_LIMIT", "10/m")
 LOGIN_RATE_LIMIT_IP = rate("LOGIN_RATE_LIMIT_IP", "300/m")
 
+# -- Calling organizations' endpoints -------------------------------------------------------------
+# Plain HTTP and this machine itself: for trying out and for tests.
+WEBHOOK_ALLOW_LOOPBACK = env.bool("WEBHOOK_ALLOW_LOOPBACK", default=LOCAL_RUN)
+if WEBHOOK_ALLOW_LOOPBACK and PRODUCTION:
+    raise ImproperlyConfigured(
+        "WEBHOOK_ALLOW_LOOPBACK is set: in production, organizations could call this machine's own "
+        "services. Remove it."
+    )
+
 # -- Django ---------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -302,6 +311,7 @@ CELERY_BEAT_SCHEDULE = {
     "send refunds": {"task": "purchases.send_refunds", "schedule": 30.0},
     "send e-mails": {"task": "purchases.send_emails", "schedule": 30.0},
     "deliver what was paid for": {"task": "fulfillment.deliver", "schedule": 30.0},
+    "deliver webhooks": {"task": "purchases.deliver_webhooks", "schedule": 30.0},
     "reconcile lately": {"task": "purchases.reconcile", "args": [0.5], "schedule": 300.0},
     "reconcile the last day": {"task": "purchases.reconcile", "args": [25.0], "schedule": 3600.0},
     "check the inventory": {"task": "purchases.check_inventory", "schedule": 900.0},

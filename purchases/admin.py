@@ -230,3 +230,7 @@ class StripeEventAdmin(ReadOnly, SuperusersOnly):
     list_filter = ("state", "type")
     search_fields = ("=id",)
     ordering: ClassVar = ["-received_at"]
+
+
+# Django finds an app's pages in this module.
+from purchases.subscribers import admin as subscribers  # noqa: E402, F401

@@ -142,6 +142,26 @@ class InvalidWebhook(DomainError):
     message = "The signature or the body of this webhook is not valid."
 
 
+class AddressRefused(DomainError):
+    """An endpoint's address that must not, or can't, be called."""
+
+    code = "address_refused"
+    message = "This address can't be called."
+    attr = "url"
+
+
+class EndpointInactive(DomainError):
+    code = "endpoint_inactive"
+    message = "This endpoint is not active: make it active first."
+
+
+class SecretJustRotated(DomainError):
+    """A third secret would end the first before its time."""
+
+    code = "secret_just_rotated"
+    message = "The secret was replaced within the last 24 hours: the old one still counts."
+
+
 def is_stripe_away(error: BaseException) -> bool:
     """Whether the error is about Stripe as a whole, and not about what it was asked.
 

@@ -401,3 +401,7 @@ class StripeEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.id}"
+
+
+# Django finds the models of an app in this module.
+from purchases.subscribers.models import WebhookDelivery, WebhookEndpoint  # noqa: E402, F401

@@ -13,6 +13,7 @@ from purchases import holds, mail, reconciliation, refunds, stripe_catalog, webh
 from purchases.activity import alert
 from purchases.errors import PaymentProviderUnavailable
 from purchases.states import ReleaseReason, Status
+from purchases.subscribers import deliveries
 
 logger = structlog.get_logger(__name__)
 
@@ -66,6 +67,11 @@ def send_refunds() -> int:
 @shared_task(name="purchases.send_emails")
 def send_emails() -> int:
     return mail.send_due(now=timezone.now())
+
+
+@shared_task(name="purchases.deliver_webhooks")
+def deliver_webhooks() -> int:
+    return deliveries.send_due(now=timezone.now())
 
 
 @shared_task(name="purchases.reconcile")

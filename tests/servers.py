@@ -40,6 +40,7 @@ ENVIRONMENT = {
     "LOGIN_RATE_LIMIT": "10/m",
     "LOGIN_RATE_LIMIT_IP": "300/m",
     "ACCESS_TOKEN_MINUTES": "60",
+    "WEBHOOK_ALLOW_LOOPBACK": "True",
     "LOG_LEVEL": "INFO",
     "LOG_FORMAT": "console",
 }

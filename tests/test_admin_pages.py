@@ -19,8 +19,9 @@ from waffle.models import Sample
 from offers import inventory
 from offers.models import Event, Membership, Offer, Organization, Registration
 from purchases import mail
-from purchases.models import Email, StripeEvent
+from purchases.models import Email, StripeEvent, WebhookEndpoint
 from purchases.states import Status
+from purchases.subscribers import publishing
 from tests.conftest import at_once, counters
 from tests.factories import (
     DisputeFactory,
@@ -67,6 +68,10 @@ def one_of_each() -> None:
     DisputeFactory(purchase=purchase)
     make_fulfillment()
     mail.enqueue(purchase, Email.Occasion.LATE_PAYMENT, now=timezone.now())
+    endpoint = WebhookEndpoint.objects.create(
+        organization=registration.event.organization, url="http://127.0.0.1:9/hook"
+    )
+    publishing.ping(endpoint.pk, now=timezone.now())
     Group.objects.create(name="Box office")
     waffle.get_waffle_switch_model().objects.get_or_create(name="purchases")
     waffle.get_waffle_flag_model().objects.create(name="flag")

@@ -31,6 +31,8 @@ from purchases.models import (
     PurchaseTransition,
     Refund,
     StripeEvent,
+    WebhookDelivery,
+    WebhookEndpoint,
 )
 from tests.test_architecture import APPS
 from tests.test_permissions import browser_of, undone
@@ -59,6 +61,8 @@ RIGHTS: dict[type[models.Model], dict[str, str]] = {
     Dispute: LOOKED_AT,
     Email: LOOKED_AT,
     Fulfillment: LOOKED_AT,
+    WebhookEndpoint: {"owner": "vac", "manager": "vac", "superuser": "vac"},
+    WebhookDelivery: LOOKED_AT,
     StripeEvent: {"superuser": "v"},
     User: {"superuser": "vacd"},
     Group: {"superuser": "vacd"},
@@ -173,6 +177,7 @@ def test_every_address_of_admin_is_known() -> None:
         None,  # the catch-all, and the old address of an object, which leads to its change page
         "auth_user_password_change",
         "purchases_purchase_refund",
+        "purchases_webhookdelivery_resend",
     }  # fmt: skip
     assert names(admin.site.urls[0]) == of_models | of_the_site
 

@@ -132,6 +132,7 @@ def test_metrics_and_docs_are_served(client: Client) -> None:
 
 PRODUCTION = {
     "LOCAL_RUN": "0",
+    "WEBHOOK_ALLOW_LOOPBACK": "False",
     "DEBUG": "0",
     "SECRET_KEY": "0123456789abcdef" * 4,
     "STRIPE_SECRET_KEY": "rk_live_x",
@@ -176,6 +177,7 @@ def test_production_settings_pass_djangos_deployment_check() -> None:
         {"ACCESS_TOKEN_MINUTES": "0"},
         {"LOG_LEVEL": "loud"},
         {"LOG_FORMAT": "xml"},
+        {"WEBHOOK_ALLOW_LOOPBACK": "True"},
     ],
     ids=str,
 )

@@ -17,9 +17,10 @@ from rest_framework.test import APIRequestFactory, force_authenticate
 from offers import catalog, targeting
 from offers.models import Event, Offer
 from purchases import checkout, holds, payments, refunds, webhooks
-from purchases.models import Purchase, Refund, StripeEvent
+from purchases.models import Purchase, Refund, StripeEvent, WebhookDelivery, WebhookEndpoint
 from purchases.states import ReleaseReason, Status
 from purchases.stripe_objects import CheckoutSession
+from purchases.subscribers import deliveries
 from purchases.viewsets import PurchaseViewSet
 from tests.factories import EventFactory, OfferFactory
 
@@ -68,6 +69,12 @@ def load() -> None:
     paid = Purchase.objects.filter(status=Status.PAID).order_by("checkout_session_id")[:2_000]
     Refund.objects.bulk_create(refund(n, purchase) for n, purchase in enumerate(paid))
     StripeEvent.objects.bulk_create(map(event, range(3_000)))
+    endpoints = WebhookEndpoint.objects.bulk_create(
+        WebhookEndpoint(organization=organization, due_at=NOW) for _ in range(20)
+    )
+    WebhookDelivery.objects.bulk_create(
+        delivery(n, endpoints[n % len(endpoints)]) for n in range(3_000)
+    )
 
 
 def purchase(n: int, user: User, offer: Offer) -> Purchase:
@@ -120,6 +127,21 @@ def event(n: int) -> StripeEvent:
         payload={},
         state=StripeEvent.State.FAILED if n % 100 == 0 else StripeEvent.State.PROCESSED,
         received_at=NOW,
+        due_at=NOW,
+    )
+
+
+def delivery(n: int, endpoint: WebhookEndpoint) -> WebhookDelivery:
+    """One in 100 is on its way."""
+    is_waiting = n % 100 == 0
+    return WebhookDelivery(
+        endpoint=endpoint,
+        key=str(n),
+        type="purchase.paid",
+        payload={},
+        state="waiting" if is_waiting else "delivered",
+        delivered_at=None if is_waiting else NOW,
+        created_at=NOW,
         due_at=NOW,
     )
 
@@ -289,6 +311,14 @@ def test_refunds_under_way_are_found_by_when_they_are_due() -> None:
 def test_events_to_process_are_found_by_when_they_are_due() -> None:
     found = plan_of(webhooks.unprocessed(now=NOW))
     assert found == {"stripe_event_unprocessed"}
+
+
+def test_webhooks_to_deliver_are_found_by_when_they_are_due() -> None:
+    found = plan_of(deliveries._endpoints_due(NOW)[:1])
+    assert "webhook_unsent" in found
+    assert "all of purchases_webhookdelivery" not in found
+    endpoint = WebhookEndpoint.objects.order_by("pk")[0]
+    assert plan_of(deliveries._due(NOW).filter(endpoint=endpoint)) == {"webhook_unsent"}
 
 
 def test_cap_and_limit_of_a_buyer_are_checked_without_reading_all_purchases() -> None:

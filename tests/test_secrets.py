@@ -11,10 +11,14 @@ from django.conf import settings as django_settings
 from django.db import connection
 from django.db.utils import ConnectionHandler
 from django.test import Client
+from django.utils import timezone
 
 from offers_project.logging import configure
+from purchases.models import WebhookEndpoint
+from purchases.subscribers import deliveries, endpoints, publishing
 from tests.conftest import buy, sign
-from tests.factories import OfferFactory, UserFactory
+from tests.factories import OfferFactory, OrganizationFactory, UserFactory
+from tests.webhook_receiver import go_on_for_ever, receiving
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -134,6 +138,32 @@ def test_purchase_that_fails_at_stripe_is_logged_without_the_key(
     assert buy(client_of(UserFactory()), OfferFactory()).status_code == 503
     assert "purchase failed" in log.getvalue()
     assert STRIPE_KEY not in log.getvalue()
+
+
+def test_delivery_that_fails_is_logged_without_the_secret_or_the_addresss_key(
+    log: io.StringIO,
+) -> None:
+    endpoint = WebhookEndpoint.objects.create(
+        organization=OrganizationFactory(),
+        url="http://127.0.0.1:9/hook/recognizable?key=recognizable",
+    )
+    endpoints.rotate_secret(endpoint.pk, now=timezone.now())
+    publishing.ping(endpoint.pk, now=timezone.now())
+    deliveries.send_due(now=timezone.now())
+    with connection.execute_wrapper(bug), pytest.raises(RuntimeError):
+        deliveries.send_due(now=timezone.now())
+    with receiving() as server:
+        server.behaviours = [go_on_for_ever(b"HTTP/1.1 200 OK\r\nno header\r\n\r\n", b"x")]
+        url = f"{server.url}/recognizable"
+        strange = WebhookEndpoint.objects.create(organization=OrganizationFactory(), url=url)
+        publishing.ping(strange.pk, now=timezone.now())
+        assert deliveries.send_due(now=timezone.now()) == 1
+    endpoint.refresh_from_db()
+    tried = endpoint.deliveries.get()
+    for said in (log.getvalue(), tried.error):
+        assert "refused" in said
+        for secret in (endpoint.secret, endpoint.previous_secret, "recognizable"):
+            assert secret not in said
 
 
 # -- Error pages ----------------------------------------------------------------------------------

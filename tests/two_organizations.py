@@ -28,8 +28,11 @@ from purchases.models import (
     PurchaseTransition,
     Refund,
     StripeEvent,
+    WebhookDelivery,
+    WebhookEndpoint,
 )
 from purchases.states import Status
+from purchases.subscribers import publish
 from tests.factories import (
     DisputeFactory,
     EventFactory,
@@ -83,6 +86,18 @@ class Side:
         self.fulfillment = make_fulfillment(self.purchase)
         sold = PurchaseFactory(offer=self.public_offer, user=visitor, status=Status.REFUNDING)
         mail.enqueue(sold, Email.Occasion.LATE_PAYMENT, now=timezone.now())
+        self.endpoint = WebhookEndpoint.objects.create(
+            organization=self.organization,
+            url="http://127.0.0.1:9/hook",
+            description=f"{name} endpoint",
+        )
+        publish(
+            organization_id=self.organization.pk,
+            type="purchase.paid",
+            key="1",
+            data={"offer_title": self.offer.title},
+            now=timezone.now(),
+        )
         self.objects: dict[type[models.Model], Any] = {
             Organization: self.organization,
             Membership: self.memberships[0],
@@ -97,6 +112,8 @@ class Side:
             Dispute: DisputeFactory(purchase=sold),
             Email: sold.emails.get(),
             Fulfillment: self.fulfillment,
+            WebhookEndpoint: self.endpoint,
+            WebhookDelivery: self.endpoint.deliveries.get(),
         }
 
 

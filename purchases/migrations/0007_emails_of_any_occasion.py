@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('purchases', '0005_remove_refund_fields'),
+        ("purchases", "0006_news_for_fulfillment"),
     ]
 
     operations = [
