@@ -22,6 +22,9 @@ COPY . .
 RUN SECRET_KEY=build STRIPE_SECRET_KEY=build DATABASE_URL=postgres://build@127.0.0.1/build \
     python manage.py collectstatic --noinput
 
+# A volume that is mounted here takes over this owner and mode.
+RUN install --directory --owner=offers --mode=0700 .content
+
 USER offers
 EXPOSE 8000
 

@@ -15,6 +15,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from fulfillment import delivery
+from fulfillment.digital.admin import ContentInline, ContentPages
 from fulfillment.models import Fulfillment, FulfillmentTransition
 from offers.admin import OfferAdmin
 from offers.errors import DomainError
@@ -24,7 +25,7 @@ from purchases.admin import ReadOnly, ReadOnlyInline
 
 # What is set up on the page of an offer of each type, once it is saved: by the types' packages.
 INLINES: dict[str, list[type[admin.TabularInline]]] = {
-    Offer.Type.EXCLUSIVE_CONTENT: [],
+    Offer.Type.EXCLUSIVE_CONTENT: [ContentInline],
     Offer.Type.TICKET_UPGRADE: [],
     Offer.Type.MERCHANDISE: [],
     Offer.Type.SERVICE: [],
@@ -34,7 +35,7 @@ admin.site.unregister(Offer)
 
 
 @admin.register(Offer)
-class DeliverableOfferAdmin(OfferAdmin):
+class DeliverableOfferAdmin(ContentPages, OfferAdmin):
     """The page of an offer, with what its buyers are to get."""
 
     def get_inlines(self, request: HttpRequest, obj: Offer | None) -> Any:

@@ -112,3 +112,6 @@ class FulfillmentTransition(models.Model):
 
     def __str__(self) -> str:
         return f"{self.from_status or 'new'} -> {self.to_status}"
+
+
+from fulfillment.digital import models as digital  # noqa: E402, F401 - for Django; needs the above

@@ -36,6 +36,8 @@ class DigitalSerializer(FulfillmentSerializer):
     type = serializers.ChoiceField([Type.DIGITAL.value])
     content_url = serializers.URLField(allow_null=True)
     access_code = serializers.CharField(allow_null=True)
+    access_codes = serializers.ListField(child=serializers.CharField(), allow_null=True)
+    downloads = serializers.IntegerField(allow_null=True, min_value=0)
 
 
 class TicketSerializer(FulfillmentSerializer):

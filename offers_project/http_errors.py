@@ -1,10 +1,15 @@
 """The only table from domain error to HTTP status, and the handler that applies it."""
 
 import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 import structlog
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
 from django.views.defaults import page_not_found, server_error
 from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework import exceptions
@@ -12,6 +17,7 @@ from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import DetailDictMixin
 
 from fulfillment import errors as fulfillment
+from fulfillment.digital import errors as digital
 from offers import errors as offers
 from offers.errors import database_is_busy
 from purchases import errors as purchases
@@ -64,6 +70,13 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     purchases.AddressRefused: 400,
     purchases.EndpointInactive: 409,
     purchases.SecretJustRotated: 409,
+    digital.LinkUnknown: 404,
+    digital.LinkExpired: 403,
+    digital.ContentWithdrawn: 403,
+    digital.NothingToOpen: 404,
+    digital.ContentOutOfReach: 503,
+    digital.ContentNotStored: 503,
+    digital.CodesRefused: 400,
 }
 
 BUSY_PAGE = (
@@ -132,6 +145,30 @@ def server_failed(request: HttpRequest) -> HttpResponse:
     if isinstance(error, Exception) and database_is_busy(error):
         return busy(request, error)
     return server_error(request)
+
+
+def telling_why_not(
+    view: Callable[..., HttpResponseBase], *, template: str
+) -> Callable[..., HttpResponseBase]:
+    """``view``, whose refusals are a page of their own with the table's status.
+
+    For addresses that are secrets themselves, so nothing keeps the page or passes its address on.
+    """
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            return view(request, *args, **kwargs)
+        except offers.DomainError as refusal:
+            status = HTTP_STATUS[type(refusal)]
+            answer = render(request, template, {"refusal": refusal}, status=status)
+            answer["Cache-Control"] = "private, no-store"
+            answer["Referrer-Policy"] = "no-referrer"
+            if refusal.retry_after:
+                answer["Retry-After"] = str(refusal.retry_after)
+            return answer
+
+    return guarded
 
 
 def busy(request: HttpRequest, error: Exception) -> HttpResponse:

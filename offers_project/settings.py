@@ -4,10 +4,12 @@ Production is the default. ``LOCAL_RUN`` is set by ``make run`` and the tests on
 developer; both allow plain HTTP and a missing key, nothing else changes.
 """
 
+import json
 import os
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import environ
 from csp.constants import NONE, SELF
@@ -63,6 +65,18 @@ def rate(name: str, default: str) -> str:
     return text
 
 
+def json_object(name: str) -> dict[str, Any]:
+    """Named values, as JSON has them; anything else stops the start and names the setting."""
+    text = env.str(name, default="") or "{}"
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ImproperlyConfigured(f'{name} is no JSON object: use one like {{"name": "value"}}.')
+    return value
+
+
 SECRET_KEY = required_in_production(
     "SECRET_KEY",
     "put at least 50 random characters into the environment or .env",
@@ -104,6 +118,20 @@ if WEBHOOK_ALLOW_LOOPBACK and PRODUCTION:
         "WEBHOOK_ALLOW_LOOPBACK is set: in production, organizations could call this machine's own "
         "services. Remove it."
     )
+# -- Content that buyers download -----------------------------------------------------------------
+FILES = "django.core.files.storage.FileSystemStorage"
+CONTENT_LINK_HOURS = positive("CONTENT_LINK_HOURS", 24, most=24 * 365)
+CONTENT_DIR = BASE_DIR / (env.str("CONTENT_DIR", default="") or ".content")
+CONTENT_STORAGE = env.str("CONTENT_STORAGE", default="") or FILES
+CONTENT_STORAGE_OPTIONS = json_object("CONTENT_STORAGE_OPTIONS")
+if CONTENT_STORAGE == FILES:
+    # Nobody's but the web server's, and at no address.
+    CONTENT_STORAGE_OPTIONS = {
+        "location": CONTENT_DIR,
+        "file_permissions_mode": 0o600,
+        "directory_permissions_mode": 0o700,
+        **CONTENT_STORAGE_OPTIONS,
+    }
 
 # -- Django ---------------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -193,6 +221,7 @@ STATIC_ROOT = BASE_DIR / ".static" if PRODUCTION else None
 WHITENOISE_USE_FINDERS = not PRODUCTION
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "content": {"BACKEND": CONTENT_STORAGE, "OPTIONS": CONTENT_STORAGE_OPTIONS},
     "staticfiles": {
         "BACKEND": (
             "whitenoise.storage.CompressedManifestStaticFilesStorage"

@@ -8,11 +8,13 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
+from fulfillment.digital.pages import content_page
 from fulfillment.pages import purchase_page
 from fulfillment.viewsets import PurchaseViewSet
 from offers.throttling import LoginsPerAddress, LoginsPerName
 from offers.viewsets import EventViewSet, OfferViewSet
 from offers_project import health
+from offers_project.http_errors import telling_why_not
 from offers_project.login import LimitedLogin
 from purchases import pages
 from purchases.viewsets import StripeWebhookView
@@ -54,6 +56,11 @@ urlpatterns = [
     path("purchases", pages.purchases_page, name="purchases-page"),
     path("purchases/<uuid:purchase_id>", purchase_page, name="purchase-page"),
     path("purchases/<uuid:purchase_id>/cancel", pages.cancel, name="purchase-cancel"),
+    path(
+        "content/<str:token>",
+        telling_why_not(content_page, template="fulfillment/not_opened.html"),
+        name="content",
+    ),
     path("login", LimitedLogin.as_view(), name="login"),
     path("logout", LogoutView.as_view(), name="logout"),
     path("livez", health.livez),

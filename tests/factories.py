@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 from factory.django import DjangoModelFactory
+from fulfillment.digital.models import AccessCode, DigitalContent
 
 from fulfillment import delivery
 from fulfillment import states as fulfillment_states
@@ -220,6 +221,25 @@ class DisputeFactory(DjangoModelFactory):
     created_at = factory.SelfAttribute("purchase.created_at")
     updated_at = factory.SelfAttribute("created_at")
     evidence_due_by = factory.LazyAttribute(lambda self: self.created_at + timedelta(days=7))
+
+
+class DigitalContentFactory(DjangoModelFactory):
+    """An address to open; with ``codes=3``, three free codes beside it."""
+
+    class Meta:
+        model = DigitalContent
+
+    offer = factory.SubFactory(OfferFactory, offer_type=Offer.Type.EXCLUSIVE_CONTENT)
+    url = "https://content.example/recordings"
+
+    @classmethod
+    def _create(cls, model_class: type[DigitalContent], *args: Any, **kwargs: Any) -> Any:
+        codes = kwargs.pop("codes", 0)
+        offer = kwargs["offer"]
+        AccessCode.objects.bulk_create(
+            AccessCode(offer=offer, code=f"{offer.pk.hex[:6]}-{n}") for n in range(codes)
+        )
+        return super()._create(model_class, *args, **kwargs | {"gives_access_codes": codes > 0})
 
 
 # How to get from a fresh fulfilment to each status: the transitions to apply, in order.

@@ -63,6 +63,7 @@ class Services:
         self.guard = Guard()
         self.guard.remove(folder)
         os.environ["DATA_DIR"] = str(folder)
+        os.environ["CONTENT_DIR"] = str(folder / "content")
         if "REDIS_URL" not in os.environ:
             self.valkey = ValkeyProcess(
                 folder=folder / "valkey", guard=self.guard, databases=VALKEY_DATABASES

@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from waffle.models import Sample
 
+from fulfillment.digital.models import AccessCode
 from offers import inventory
 from offers.models import Event, Membership, Offer, Organization, Registration
 from purchases import mail
@@ -67,6 +68,7 @@ def one_of_each() -> None:
     purchase = PurchaseFactory(status=Status.REFUNDING)
     DisputeFactory(purchase=purchase)
     make_fulfillment()
+    AccessCode.objects.create(offer=purchase.offer, code="A1")
     mail.enqueue(purchase, Email.Occasion.LATE_PAYMENT, now=timezone.now())
     endpoint = WebhookEndpoint.objects.create(
         organization=registration.event.organization, url="http://127.0.0.1:9/hook"

@@ -118,6 +118,8 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
     "GET /purchases": (PAGE_OF_ONES_OWN, nothing),
     "GET /purchases/<uuid:purchase_id>": (MINE | {"anonymous": 302}, nothing),
     "POST /purchases/<uuid:purchase_id>/cancel": (LOGIN_FIRST, nothing),
+    # Whoever has a link has the right, and this is none; what links do: test_content_link.
+    "GET /content/<str:token>": (everybody(404), nothing),
     "GET /login": (everybody(200), nothing),
     "POST /login": (everybody(302), lambda world: {"username": "buyer", "password": "secret"}),
     "POST /logout": (everybody(302), nothing),

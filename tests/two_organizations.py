@@ -10,6 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import models
 from django.utils import timezone
 
+from fulfillment.digital.models import AccessCode
 from fulfillment.models import Fulfillment
 from offers.models import (
     Event,
@@ -114,6 +115,7 @@ class Side:
             Fulfillment: self.fulfillment,
             WebhookEndpoint: self.endpoint,
             WebhookDelivery: self.endpoint.deliveries.get(),
+            AccessCode: AccessCode.objects.create(offer=self.offer, code=f"{name} code"),
         }
 
 

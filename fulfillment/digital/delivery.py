@@ -1,27 +1,87 @@
-"""To be written."""
+"""Handing out content: codes from the pool, and the right to open the file or the address."""
 
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
+from django.urls import reverse
+
+from fulfillment.digital import codes, links
+from fulfillment.digital.models import DigitalContent, DigitalDelivery
 from fulfillment.errors import CannotDeliver
 from fulfillment.models import Fulfillment
+from purchases import mail
 
 # What ``describe`` reads, as lookups from the fulfilment.
-PREFETCH: tuple[str, ...] = ()
+PREFETCH: tuple[str, ...] = ("digital_delivery__content", "access_codes")
+
+NOTHING_SET_UP = (
+    "There is no content yet: upload a file, give an address or import access codes on the offer's "
+    "page."
+)
 
 
 def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
-    raise CannotDeliver("Nothing of this type can be delivered yet.")
+    """Give the codes, note that the content may be opened, and tell the buyer.
+
+    Raises ``CannotDeliver``. A second time it gives the same codes and sends no second e-mail.
+    """
+    purchase = fulfillment.purchase
+    content = DigitalContent.objects.filter(offer_id=purchase.offer_id).first()
+    if content is None or not (content.can_be_opened or content.gives_access_codes):
+        raise CannotDeliver(NOTHING_SET_UP)
+    if content.gives_access_codes:
+        codes.give(fulfillment, quantity=purchase.quantity, now=now)
+    DigitalDelivery.objects.get_or_create(fulfillment=fulfillment, defaults={"content": content})
+    mail.enqueue(purchase, "content_ready", now=now)
+    return True
 
 
 def revoke(fulfillment: Fulfillment, *, now: datetime) -> None:
-    pass
+    """Nothing to write: links ask the fulfilment and the purchase at each use.
+
+    Codes stay this fulfilment's, since the buyer has seen them; admin lists them as revoked, for
+    the organizer to block them wherever they are redeemed.
+    """
 
 
 def describe(fulfillment: Fulfillment, *, absolute: Callable[[str], str]) -> dict[str, Any]:
-    return {}
+    """For the API: a link that is fresh at each look, and the codes; null unless handed out."""
+    handed = _handed_out(fulfillment)
+    given = [code.code for code in fulfillment.access_codes.all()] if handed else None
+    return {
+        "content_url": absolute(_path(handed)) if handed and _opens(handed) else None,
+        "access_code": given[0] if given else None,
+        "access_codes": given,
+        "downloads": handed.downloads if handed else None,
+    }
 
 
 def page(fulfillment: Fulfillment, *, now: datetime) -> dict[str, Any]:
-    return {}
+    """The same for the attendee's page."""
+    handed = _handed_out(fulfillment)
+    if handed is None:
+        return {}
+    return {
+        "handed": handed,
+        "content": handed.content,
+        "content_url": _path(handed) if _opens(handed) else None,
+        "access_codes": list(fulfillment.access_codes.all()),
+        "link_hours": f"{settings.CONTENT_LINK_HOURS:g}",
+    }
+
+
+def _handed_out(fulfillment: Fulfillment) -> DigitalDelivery | None:
+    """The delivery while it is the buyer's; none of what staff delivered by other means."""
+    if not fulfillment.is_handed_out:
+        return None
+    return getattr(fulfillment, "digital_delivery", None)
+
+
+def _opens(handed: DigitalDelivery) -> bool:
+    return handed.content.can_be_opened
+
+
+def _path(handed: DigitalDelivery) -> str:
+    return reverse("content", args=[links.token_for(handed.fulfillment_id)])

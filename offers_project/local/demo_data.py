@@ -1,13 +1,17 @@
 """The demo data of the local run: fixed names, so that scripts and readers can rely on them."""
 
+import io
+import zipfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
 from django.db import transaction
 
+from fulfillment.digital.models import DigitalContent
 from offers.models import (
     Event,
     EventSession,
@@ -46,6 +50,12 @@ OFFERS = (
         "25.00", None, 20,
     ),
 )  # fmt: skip
+
+TRANSCRIPT = [
+    f"{minute:02}:00  {said}"
+    for minute in range(0, 60, 5)
+    for said in ("Thank you all for being here.", "Are there any questions?")
+]
 
 
 @transaction.atomic
@@ -89,7 +99,7 @@ def create_demo(*, now: datetime) -> bool:
         event=private, user=users["attendee1"], ticket_tier=private_standard
     )
     for offer_type, title, description, price, original, stock in OFFERS:
-        Offer.objects.create(
+        offer = Offer.objects.create(
             event=conf,
             offer_type=offer_type,
             title=title,
@@ -98,7 +108,32 @@ def create_demo(*, now: datetime) -> bool:
             original_price=original and Decimal(original),
             inventory_total=stock,
         )
+        if offer_type == Offer.Type.EXCLUSIVE_CONTENT:
+            _content(offer, now=now)
     return True
+
+
+def _content(offer: Offer, *, now: datetime) -> None:
+    """What buyers of the recordings download: always the same bytes."""
+    DigitalContent.objects.create(
+        offer=offer,
+        file=ContentFile(recordings(), "recordings"),
+        file_name="demo-conf-recordings.zip",
+        uploaded_at=now,
+        instructions="Unpack it; in it is a transcript of each talk. You may share it with your "
+        "colleagues, but not with the world.",
+    )
+
+
+def recordings() -> bytes:
+    """A small archive with a text for each session of the conference."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name in ("keynote", "workshop"):
+            lines = [f"Demo Conf, {name}", "", *TRANSCRIPT]
+            # A ZipInfo without a date is of 1980, and nothing is compressed: the same everywhere.
+            archive.writestr(zipfile.ZipInfo(f"{name}.txt"), "\n".join(lines) + "\n")
+    return written.getvalue()
 
 
 def _organization(slug: str, name: str, *, owner: User) -> Organization:

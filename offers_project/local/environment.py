@@ -39,6 +39,10 @@ SETTINGS = (
     "LOGIN_RATE_LIMIT_IP",
     "ACCESS_TOKEN_MINUTES",
     "EMAIL_URL",
+    "CONTENT_DIR",
+    "CONTENT_STORAGE",
+    "CONTENT_STORAGE_OPTIONS",
+    "CONTENT_LINK_HOURS",
     "LOG_LEVEL",
     "LOG_FORMAT",
 )
@@ -139,6 +143,7 @@ def supplied(*, folder: Path, host: str, url: str, secrets: Mapping[str, str]) -
         "FRONTEND_URL": url,
         # django-environ takes everything after the third slash as the path: here, an absolute one.
         "EMAIL_URL": f"filemail:///{quote_plus(str(folder / 'mail'), safe='/')}",
+        "CONTENT_DIR": str(folder / "content"),
         "LOG_FORMAT": "console",
     }
 
