@@ -40,7 +40,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def offer() -> Offer:
     """Content with a code for each buyer, so that a second delivery would show."""
     offer = OfferFactory(offer_type=Offer.Type.EXCLUSIVE_CONTENT, inventory_total=None)
-    DigitalContentFactory(offer=offer, codes=30)
+    DigitalContentFactory(offer=offer, codes=50)
     return offer
 
 
