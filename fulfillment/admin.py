@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -40,6 +41,15 @@ class DeliverableOfferAdmin(ContentPages, OfferAdmin):
 
     def get_inlines(self, request: HttpRequest, obj: Offer | None) -> Any:
         return () if obj is None else INLINES[obj.offer_type]
+
+    def save_model(self, request: HttpRequest, obj: Offer, form: Any, change: Any) -> None:
+        """Save; who waits for what the offer was missing is served now.
+
+        After the commit: a delivery has its fulfilment locked before it looks at the offer.
+        """
+        super().save_model(request, obj, form, change)
+        if change and "ticket_tier" in form.changed_data:
+            transaction.on_commit(lambda: delivery.retry_offer(obj.pk, now=timezone.now()))
 
 
 class TransitionInline(ReadOnlyInline):
@@ -151,3 +161,7 @@ class FulfillmentAdmin(ReadOnly, ScopedAdmin):
             messages.error(request, f"{refused} left as they are: this takes a manager's role.")
         if count:
             messages.success(request, f"{count} {done}.")
+
+
+# The pages of the types register themselves.
+from fulfillment.tickets import admin as _tickets  # noqa: E402, F401 - they need those above

@@ -47,7 +47,7 @@ from purchases.states import Status as PurchaseStatus
 
 # A module a type, each with
 #   deliver(fulfillment, *, now) -> bool   hand it out; False: a person has to do something first
-#   revoke(fulfillment, *, now)            take it back, as far as that can be
+#   revoke(fulfillment, *, now)            take it back, as far as that can be; may return a remark
 #   describe(fulfillment, *, absolute)     what the API says of it, beside type and status
 #   page(fulfillment, *, now)              what the attendee's page shows of it
 # The first two are called under the locks of the purchase and the fulfilment.
@@ -330,7 +330,8 @@ def revoke_locked(
     """The same for a caller who has the locks."""
     if fulfillment.status == Status.REVOKED:
         raise FulfillmentAlreadyResolved(status=fulfillment.status, transition=REVOKE.name)
-    DELIVERERS[fulfillment.type].revoke(fulfillment, now=now)
+    if remark := DELIVERERS[fulfillment.type].revoke(fulfillment, now=now):
+        reason = f"{reason} ({remark})"
     return transitions.apply(
         fulfillment, REVOKE, now=now, source=source, actor=actor, reason=reason
     )

@@ -115,3 +115,6 @@ class FulfillmentTransition(models.Model):
 
 
 from fulfillment.digital import models as digital  # noqa: E402, F401 - for Django; needs the above
+
+# The types' own, in their packages; Django looks for models in this module.
+from fulfillment.tickets.models import TicketUpgrade  # noqa: E402, F401 - they need those above

@@ -43,6 +43,11 @@ class DigitalSerializer(FulfillmentSerializer):
 class TicketSerializer(FulfillmentSerializer):
     type = serializers.ChoiceField([Type.TICKET.value])
     ticket_tier = serializers.CharField(allow_null=True)
+    previous_ticket_tier = serializers.CharField(allow_null=True)
+    ticket_code = serializers.CharField(allow_null=True)
+    ticket_code_url = serializers.URLField(
+        allow_null=True, help_text="Its QR code, as a picture (SVG) for the buyer only."
+    )
 
 
 class PhysicalSerializer(FulfillmentSerializer):

@@ -157,7 +157,7 @@ class OfferAdmin(ScopedAdmin):
     list_filter = ("is_active", "is_archived", "offer_type", "placement")
     list_select_related = ("event",)
     search_fields = ("title", "event__title")
-    autocomplete_fields = ("event", "target_sessions", "target_ticket_tiers")
+    autocomplete_fields = ("event", "target_sessions", "target_ticket_tiers", "ticket_tier")
     date_hierarchy = "created_at"
     readonly_fields = (
         "inventory_reserved", "inventory_sold", "stripe_product_id", "stripe_price_id",

@@ -239,6 +239,11 @@ class ScopedAdmin(ByRole, admin.ModelAdmin):
         except FieldDoesNotExist:
             return False
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Name what a deletion would leave without its record, instead of a missing permission."""
+        deleted, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        return deleted, counts, set() if protected else lacking, protected
+
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: Any = None, **kwargs: Any
     ) -> Any:

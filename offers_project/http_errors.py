@@ -17,6 +17,7 @@ from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import DetailDictMixin
 
 from fulfillment import errors as fulfillment
+from fulfillment.codes import errors as codes
 from fulfillment.digital import errors as digital
 from offers import errors as offers
 from offers.errors import database_is_busy
@@ -77,6 +78,8 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     digital.ContentOutOfReach: 503,
     digital.ContentNotStored: 503,
     digital.CodesRefused: 400,
+    codes.CodeNotFound: 404,
+    codes.NoCodeToShow: 404,
 }
 
 BUSY_PAGE = (

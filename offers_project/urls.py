@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
+from fulfillment.codes.pages import CodeImage, check_in, check_in_code
 from fulfillment.digital.pages import content_page
 from fulfillment.pages import purchase_page
 from fulfillment.viewsets import PurchaseViewSet
@@ -61,6 +62,14 @@ urlpatterns = [
         telling_why_not(content_page, template="fulfillment/not_opened.html"),
         name="content",
     ),
+    path("purchases/<uuid:purchase_id>/code.svg", CodeImage.as_view(), name="purchase-code-svg"),
+    path(
+        "purchases/<uuid:purchase_id>/code.png",
+        CodeImage.as_view(kind="png"),
+        name="purchase-code-png",
+    ),
+    path("check-in", check_in, name="check-in"),
+    path("check-in/<str:code>", check_in_code, name="check-in-code"),
     path("login", LimitedLogin.as_view(), name="login"),
     path("logout", LogoutView.as_view(), name="logout"),
     path("livez", health.livez),

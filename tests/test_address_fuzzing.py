@@ -38,6 +38,8 @@ PAGES = [
     "/purchases?x=",
     "/purchases/",
     "/content/",
+    "/check-in?code=",
+    "/check-in/",
     "/login?next=",
     "/admin/?x=",
     "/admin/login/?next=",

@@ -36,6 +36,7 @@ from tests.factories import (
     UserFactory,
     make_fulfillment,
 )
+from tests.ticket_upgrades import upgrade
 
 pytestmark = pytest.mark.django_db
 
@@ -65,6 +66,7 @@ def one_of_each() -> None:
         due_at=timezone.now(),
         payload={"id": "evt_1"},
     )
+    upgrade(registration, TicketTierFactory(event=registration.event))
     purchase = PurchaseFactory(status=Status.REFUNDING)
     DisputeFactory(purchase=purchase)
     make_fulfillment()

@@ -14,6 +14,7 @@ from waffle.models import Flag, Sample, Switch
 
 from fulfillment.digital.models import AccessCode
 from fulfillment.models import Fulfillment
+from fulfillment.tickets.models import TicketUpgrade
 from offers.models import (
     Event,
     EventSession,
@@ -66,6 +67,7 @@ RIGHTS: dict[type[models.Model], dict[str, str]] = {
     WebhookDelivery: LOOKED_AT,
     # A free one, that is: what was given is deleted by nobody.
     AccessCode: {"owner": "vd", "manager": "vd", "support": "v", "superuser": "vd"},
+    TicketUpgrade: LOOKED_AT,
     StripeEvent: {"superuser": "v"},
     User: {"superuser": "vacd"},
     Group: {"superuser": "vacd"},

@@ -11,11 +11,11 @@ import time_machine
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, transaction
 from django.utils import timezone
-from fulfillment.digital.models import AccessCode
 from psycopg import errors as pg
 
 from fulfillment import delivery, queue, transitions
 from fulfillment.digital import delivery as digital
+from fulfillment.digital.models import AccessCode
 from fulfillment.errors import CannotDeliver, FulfillmentAlreadyResolved, NotPaidFor
 from fulfillment.models import Fulfillment
 from fulfillment.states import Status, Type

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from fulfillment.digital.models import AccessCode
 from fulfillment.models import Fulfillment
+from fulfillment.tickets.models import TicketUpgrade
 from offers.models import (
     Event,
     EventSession,
@@ -47,6 +48,7 @@ from tests.factories import (
     UserFactory,
     make_fulfillment,
 )
+from tests.ticket_upgrades import upgrade
 
 # Everybody there is. The first three are attendees: `buyer` is registered at the private event and
 # bought there, `attendee` at the public one, `stranger` nowhere. `owner`, `manager` and `support`
@@ -85,6 +87,7 @@ class Side:
         self.public_offer = OfferFactory(event=self.public_event, title=f"{name} public offer")
         self.purchase = PurchaseFactory(offer=self.offer, user=buyer, status=Status.PAID)
         self.fulfillment = make_fulfillment(self.purchase)
+        self.upgrade = upgrade(self.registration, self.tier, price=0)
         sold = PurchaseFactory(offer=self.public_offer, user=visitor, status=Status.REFUNDING)
         mail.enqueue(sold, Email.Occasion.LATE_PAYMENT, now=timezone.now())
         self.endpoint = WebhookEndpoint.objects.create(
@@ -116,6 +119,7 @@ class Side:
             WebhookEndpoint: self.endpoint,
             WebhookDelivery: self.endpoint.deliveries.get(),
             AccessCode: AccessCode.objects.create(offer=self.offer, code=f"{name} code"),
+            TicketUpgrade: self.upgrade,
         }
 
 

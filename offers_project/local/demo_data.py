@@ -107,6 +107,7 @@ def create_demo(*, now: datetime) -> bool:
             price=Decimal(price),
             original_price=original and Decimal(original),
             inventory_total=stock,
+            ticket_tier=vip if offer_type == Offer.Type.TICKET_UPGRADE else None,
         )
         if offer_type == Offer.Type.EXCLUSIVE_CONTENT:
             _content(offer, now=now)

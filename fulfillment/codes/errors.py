@@ -1,0 +1,15 @@
+from offers.errors import DomainError
+
+
+class CodeNotFound(DomainError):
+    """Unknown, or somebody else's: whoever asks must not learn which."""
+
+    code = "not_found"
+    message = "None of your events has this code. Was it typed as it is printed?"
+
+
+class NoCodeToShow(DomainError):
+    """The purchase isn't the caller's, has no code, or its code isn't handed out (any more)."""
+
+    code = "not_found"
+    message = "There is no code to show for this purchase."
