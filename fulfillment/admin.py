@@ -18,6 +18,7 @@ from django.utils import timezone
 from fulfillment import delivery
 from fulfillment.digital.admin import ContentInline, ContentPages
 from fulfillment.models import Fulfillment, FulfillmentTransition
+from fulfillment.shipping import admin as shipping_admin  # noqa: F401 - it registers its pages
 from offers.admin import OfferAdmin
 from offers.errors import DomainError
 from offers.models import Offer

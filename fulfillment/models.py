@@ -114,7 +114,7 @@ class FulfillmentTransition(models.Model):
         return f"{self.from_status or 'new'} -> {self.to_status}"
 
 
-from fulfillment.digital import models as digital  # noqa: E402, F401 - for Django; needs the above
-
-# The types' own, in their packages; Django looks for models in this module.
-from fulfillment.tickets.models import TicketUpgrade  # noqa: E402, F401 - they need those above
+# The types' own, in their packages: Django looks for models in this module.
+from fulfillment.digital import models as digital  # noqa: E402, F401 - they need those above
+from fulfillment.shipping import models as shipping  # noqa: E402, F401 - as above
+from fulfillment.tickets import models as tickets  # noqa: E402, F401 - as above

@@ -12,7 +12,7 @@ from rest_framework import serializers
 from fulfillment import delivery
 from fulfillment.models import Fulfillment
 from fulfillment.states import Status, Type
-from purchases.models import Purchase
+from purchases.models import DeliveryMethod, Purchase
 from purchases.serializers import PurchaseSerializer
 from purchases.states import Status as PurchaseStatus
 
@@ -52,8 +52,13 @@ class TicketSerializer(FulfillmentSerializer):
 
 class PhysicalSerializer(FulfillmentSerializer):
     type = serializers.ChoiceField([Type.PHYSICAL.value])
+    delivery_method = serializers.ChoiceField(DeliveryMethod.choices, allow_null=True)
     carrier = serializers.CharField(allow_null=True)
     tracking_number = serializers.CharField(allow_null=True)
+    tracking_url = serializers.URLField(allow_null=True)
+    shipped_at = serializers.DateTimeField(allow_null=True)
+    delivered_at = serializers.DateTimeField(allow_null=True)
+    pickup_code = serializers.CharField(allow_null=True)
 
 
 class BookingSerializer(FulfillmentSerializer):

@@ -3,15 +3,19 @@
 Who may do what on them is ``offers.scoped_admin``'s to say.
 """
 
+import difflib
+import re
 from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin.widgets import AdminURLFieldWidget
+from django.contrib.admin.widgets import AdminTextInputWidget, AdminURLFieldWidget
 from django.db import models, transaction
 from django.http import HttpRequest
+from django.utils.functional import lazy
+from django.utils.html import format_html
 
-from offers import inventory, targeting
+from offers import countries, inventory, targeting
 from offers.errors import DomainError
 from offers.models import (
     Event,
@@ -114,8 +118,57 @@ class MembershipAdmin(ScopedAdmin):
     autocomplete_fields = ("organization",)
 
 
+class CountriesField(forms.CharField):
+    """Countries that parcels go to: codes or English names, separated by commas."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        """The codes, each once; raises ``ValidationError`` that says what is meant instead."""
+        codes = {name.casefold(): code for code, name in countries.names().items()}
+        chosen, unknown = [], []
+        for text in re.split(r"[,;\n]", super().to_python(value) or ""):
+            given = " ".join(text.split())
+            code = codes.get(given.casefold(), given.upper())
+            if code in countries.SHIPPABLE:
+                chosen.append(code)
+            elif given:
+                like = difflib.get_close_matches(given.casefold(), codes, n=1)
+                meant = f" (did you mean {codes[like[0]]}?)" if like else ""
+                unknown.append(f"{given}{meant}")
+        if unknown:
+            raise forms.ValidationError(
+                f"Stripe asks no address for {', '.join(unknown)}: use the countries' two-letter "
+                "codes or English names, separated by commas."
+            )
+        return list(dict.fromkeys(chosen))
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(self.to_python(data) != (initial or []))
+        except forms.ValidationError:
+            return True
+
+
+def _countries_help() -> str:
+    every = ", ".join(f"{code} {name}" for code, name in countries.names().items())
+    return format_html(
+        "Where merchandise is sent to: codes or names, separated by commas, for example DE, AT, "
+        "Switzerland. Empty: nowhere. <details><summary>All of them</summary>{}</details>",
+        every,
+    )
+
+
 class OfferForm(forms.ModelForm):
     """The base of the admin's form, which adds the model and its fields."""
+
+    shipping_countries = CountriesField(
+        required=False,
+        strip=True,
+        help_text=lazy(_countries_help, str)(),
+        widget=AdminTextInputWidget,
+    )
 
     def clean(self) -> dict[str, Any]:
         """Add the rules that need the stored offer or its targets to those of ``Offer.clean``."""

@@ -1,5 +1,9 @@
 """Where parcels can go: the countries for which Stripe's page asks an address."""
 
+from functools import cache
+
+from babel import Locale
+
 # `shipping_address_collection.allowed_countries` of https://docs.stripe.com/api/checkout/sessions/create
 # without its "ZZ", which is no country.
 SHIPPABLE = frozenset(
@@ -14,3 +18,17 @@ SHIPPABLE = frozenset(
         "TM TN TO TR TT TV TW TZ UA UG US UY UZ VA VC VE VG VN VU WF WS XK YE YT ZA ZM ZW"
     ).split()
 )
+
+
+@cache
+def names() -> dict[str, str]:
+    """Code -> name in English, in the order of the names."""
+    territories = Locale("en").territories
+    return dict(
+        sorted(((code, territories.get(code, code)) for code in SHIPPABLE), key=lambda it: it[1])
+    )
+
+
+def name(code: str) -> str:
+    """A country's name in English; the code itself where there is none."""
+    return names().get(code, code)

@@ -19,6 +19,7 @@ from rest_framework_simplejwt.exceptions import DetailDictMixin
 from fulfillment import errors as fulfillment
 from fulfillment.codes import errors as codes
 from fulfillment.digital import errors as digital
+from fulfillment.shipping import errors as shipping
 from offers import errors as offers
 from offers.errors import database_is_busy
 from purchases import errors as purchases
@@ -59,6 +60,7 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     purchases.ProviderNotConfigured: 503,
     purchases.ProviderSaturated: 503,
     purchases.QuantityTooExpensive: 400,
+    purchases.DeliveryMethodNotOffered: 400,
     purchases.PaymentMismatch: 409,
     purchases.NotRefundable: 409,
     purchases.RefundNotAllowed: 403,
@@ -80,6 +82,13 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     digital.CodesRefused: 400,
     codes.CodeNotFound: 404,
     codes.NoCodeToShow: 404,
+    shipping.OrderNotFound: 404,
+    shipping.InvalidShipment: 400,
+    shipping.WrongMethod: 409,
+    shipping.AlreadyHandedOver: 409,
+    shipping.AlreadyShipped: 409,
+    shipping.NotShippedYet: 409,
+    shipping.NothingToComeBack: 409,
 }
 
 BUSY_PAGE = (

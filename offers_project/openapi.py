@@ -42,6 +42,7 @@ REFUSALS: dict[str, tuple[type[offers.DomainError], ...]] = {
         purchases.IdempotencyKeyInUse,
         purchases.IdempotencyKeyReused,
         purchases.QuantityTooExpensive,
+        purchases.DeliveryMethodNotOffered,
         offers.PurchasesDisabled,
         purchases.PaymentProviderUnavailable,
     ),

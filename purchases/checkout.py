@@ -22,7 +22,7 @@ from offers import catalog, inventory, money, targeting
 from offers.contention import retried
 from offers.models import Offer
 from offers.wake import wake
-from purchases import stripe_gateway, transitions
+from purchases import delivery_methods, stripe_gateway, transitions
 from purchases.activity import log_failure
 from purchases.errors import (
     IdempotencyKeyInUse,
@@ -78,15 +78,17 @@ def start(
     idempotency_key: str | None,
     site_url: str,
     now: datetime,
+    delivery_method: str | None = None,
 ) -> Started:
     """Hold ``quantity`` units for ``user`` and open their Checkout Session; free offers are paid.
 
     Called by the API outside any transaction. ``site_url`` is where Stripe sends the buyer back to.
-    Raises the errors of ``offers.errors`` and ``purchases.errors`` that the contract lists; after
-    each of them nothing is held, but for ``ProviderUnreachable``: there the hold stays until Stripe
-    has been asked what became of it.
+    Without a ``delivery_method`` merchandise is sent if its offer is, and collected if not. Raises
+    the errors of ``offers.errors`` and ``purchases.errors`` that the contract lists; after each of
+    them nothing is held, but for ``ProviderUnreachable``: there the hold stays until Stripe has
+    been asked what became of it.
     """
-    fingerprint = hashlib.sha256(f"{offer_id}:{quantity}".encode()).hexdigest()
+    fingerprint = _fingerprint(offer_id, quantity, delivery_method)
     if idempotency_key is not None:
         earlier = Purchase.objects.filter(user=user, idempotency_key=idempotency_key).first()
         if earlier is not None:
@@ -99,6 +101,7 @@ def start(
     targeting.refuse_unless_eligible(user, offer)
     if money.to_minor_units(offer.price, offer.currency) * quantity > money.MAXIMUM_MINOR_UNITS:
         raise QuantityTooExpensive
+    delivery_methods.chosen(offer, delivery_method)
 
     # With Stripe hanging, the refusal comes before anything is held, and at once.
     with stripe_gateway.conversation() if offer.price else nullcontext():
@@ -106,6 +109,7 @@ def start(
             user=user,
             offer_id=offer_id,
             quantity=quantity,
+            delivery_method=delivery_method,
             idempotency_key=idempotency_key,
             fingerprint=fingerprint,
             page=f"{site_url}/events/{offer.event.slug}/offers",
@@ -116,6 +120,12 @@ def start(
         if purchase.status == Status.PAID:
             return Started(purchase, replayed=False)
         return Started(_open_session(purchase), replayed=False)
+
+
+def _fingerprint(offer_id: uuid.UUID, quantity: int, delivery_method: str | None) -> str:
+    """What makes two requests the same one. Who names no method asks as everybody once did."""
+    asked = f"{offer_id}:{quantity}" + (f":{delivery_method}" if delivery_method else "")
+    return hashlib.sha256(asked.encode()).hexdigest()
 
 
 @retried
@@ -152,6 +162,7 @@ def _hold(
     user: User,
     offer_id: uuid.UUID,
     quantity: int,
+    delivery_method: str | None,
     idempotency_key: str | None,
     fingerprint: str,
     page: str,
@@ -174,6 +185,7 @@ def _hold(
         created_at=now,
         idempotency_key=idempotency_key,
         request_fingerprint=fingerprint,
+        delivery_method=delivery_methods.chosen(offer, delivery_method),
     )
     if offer.price:
         purchase.checkout_expires_at = now + session_lifetime()
@@ -218,6 +230,7 @@ def _session_request(purchase: Purchase, offer: Offer, page: str) -> dict[str, A
         "expires_at": int((purchase.created_at + session_lifetime()).timestamp()),
         "success_url": f"{page}/success?session_id={{CHECKOUT_SESSION_ID}}",
         "cancel_url": page,
+        **delivery_methods.asked_of_stripe(offer, purchase.delivery_method),
     }
 
 

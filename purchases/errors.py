@@ -110,6 +110,20 @@ class QuantityTooExpensive(DomainError):
     message = "This many cost more than can be charged at once: choose a smaller quantity."
 
 
+class DeliveryMethodNotOffered(DomainError):
+    """The offer isn't sent, isn't collected, or is nothing that could be."""
+
+    code = "delivery_method_not_offered"
+    attr = "delivery_method"
+
+    def __init__(self, *, possible: list[str]) -> None:
+        super().__init__(
+            f"This offer can't be had so: use {' or '.join(possible)}, or leave it out."
+            if possible
+            else "Only merchandise is sent or collected: leave this out."
+        )
+
+
 class PaymentMismatch(DomainError):
     """Stripe reports a payment that isn't the one we asked for. Nothing moves; staff must look."""
 

@@ -107,14 +107,17 @@ def _buy(request: HttpRequest, slug: str) -> HttpResponse:
             return redirect("offers-page", slug=slug)
     wanted = PurchaseRequestSerializer(data=request.POST)
     wanted.is_valid(raise_exception=True)
+    method = wanted.validated_data.get("delivery_method")
     key = UUIDField(required=False).clean(request.POST.get("key"))
     offer_id, quantity = wanted.validated_data["offer"], wanted.validated_data["quantity"]
+    chosen = (key, offer_id, quantity, method)
     started = checkout.start(
         user=buyer(request),
         offer_id=offer_id,
         quantity=quantity,
+        delivery_method=method,
         # One key is on the whole page; what was chosen on it makes it the purchase's own.
-        idempotency_key=f"{key}:{offer_id}:{quantity}" if key else None,
+        idempotency_key=":".join(map(str, filter(None, chosen))) if key else None,
         site_url=site_url(request),
         now=timezone.now(),
     )

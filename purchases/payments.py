@@ -187,7 +187,9 @@ def _record_end(
 
 
 def _facts(session: CheckoutSession) -> dict[str, Any]:
-    return {
+    # What was told once is not taken back by an event that doesn't mention it.
+    address = session.shipping_address
+    return ({} if address is None else {"shipping_address": address}) | {
         "checkout_session_id": session.id,
         "payment_intent_id": session.payment_intent_id,
         "ending_until": None,

@@ -4,10 +4,11 @@ import uuid
 from typing import Any
 
 from django.conf import settings
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from offers.serializers import Amount, with_currency_digits
-from purchases.models import Purchase, StripeEvent
+from purchases.models import DeliveryMethod, Purchase, StripeEvent
 from purchases.states import Status
 
 
@@ -25,6 +26,12 @@ class PurchaseRequestSerializer(serializers.Serializer):
 
     offer = UUIDText()
     quantity = serializers.IntegerField(min_value=1, default=1)
+    delivery_method = serializers.ChoiceField(
+        DeliveryMethod.choices,
+        required=False,
+        help_text="Of merchandise; left out: it is sent if the offer is, and collected if not.",
+        error_messages={"invalid_choice": f"Use one of {', '.join(DeliveryMethod.values)}."},
+    )
 
     def validate_quantity(self, quantity: int) -> int:
         if quantity > settings.MAX_QUANTITY_PER_PURCHASE:
@@ -68,6 +75,7 @@ class PurchaseSerializer(serializers.ModelSerializer):
     total_price = Amount()
     refunded_amount = Amount()
     release_reason = serializers.SerializerMethodField()
+    delivery_method = serializers.SerializerMethodField()
     checkout_url = serializers.SerializerMethodField()
 
     class Meta:
@@ -75,12 +83,17 @@ class PurchaseSerializer(serializers.ModelSerializer):
         fields: tuple[str, ...] = (
             "id", "offer", "offer_title", "event", "quantity", "unit_price", "total_price",
             "currency", "status", "release_reason", "reserved_until", "checkout_session_id",
-            "checkout_url", "refunded_amount", "created_at", "paid_at", "refunded_at",
+            "checkout_url", "delivery_method", "refunded_amount", "created_at", "paid_at",
+            "refunded_at",
         )  # fmt: skip
         read_only_fields: tuple[str, ...] = fields
 
     def get_release_reason(self, purchase: Purchase) -> str | None:
         return purchase.release_reason or None
+
+    @extend_schema_field(serializers.ChoiceField(DeliveryMethod.choices, allow_null=True))
+    def get_delivery_method(self, purchase: Purchase) -> str | None:
+        return purchase.delivery_method or None
 
     def get_checkout_url(self, purchase: Purchase) -> str | None:
         """Stripe's page, as long as it is worth sending the buyer there."""

@@ -6,7 +6,7 @@ Money and stock move by what these say, so that whatever doesn't look like Strip
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -18,6 +18,9 @@ END_OF_TIME = 4_102_444_800
 DEEPEST = 100
 # What JSON can say and PostgreSQL can't keep: NUL, and halves of surrogate pairs.
 NO_CHARACTER = re.compile("[\0\ud800-\udfff]")
+# Of an address, as Stripe names them; Stripe takes up to 5000 characters a line, no label does.
+ADDRESS_PARTS = ("line1", "line2", "city", "state", "postal_code", "country")
+LONGEST_LINE = 200
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class CheckoutSession:
     payment_failed: bool
     # By Stripe's clock, where it is known; the buyer's deadline is judged by it.
     paid_at: datetime | None
+    # Where to send what was bought, for a session that asked. Not shown: errors are logged.
+    shipping_address: dict[str, str] | None = field(default=None, repr=False)
 
     @property
     def is_open(self) -> bool:
@@ -91,7 +96,34 @@ class CheckoutSession:
             payment_failed=data["payment_status"] == "unpaid"
             and expanded.get("status") in ("requires_payment_method", "canceled"),
             paid_at=paid_at,
+            shipping_address=parsed_address(data),
         )
+
+
+def parsed_address(session: dict[str, Any]) -> dict[str, str] | None:
+    """Name and address that a session's page was given, as single lines; ``None`` without any.
+
+    One that can't be an address counts as none: the payment is recorded all the same, and a person
+    asks the buyer. The second place is where API versions before 2025-03-31 have it:
+    https://docs.stripe.com/changelog/basil/2025-03-31/checkout-session-remove-shipping-details
+    """
+    collected = _object(session.get("collected_information"))
+    details = _object(collected.get("shipping_details")) or _object(session.get("shipping_details"))
+    address = _object(details.get("address"))
+    given = {"name": details.get("name")} | {part: address.get(part) for part in ADDRESS_PARTS}
+    if not all(isinstance(text, str | None) for text in given.values()):
+        return None
+    cleaned = {part: _line(text or "") for part, text in given.items()}
+    return cleaned if cleaned["line1"] and len(cleaned["country"]) == 2 else None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _line(text: str) -> str:
+    """``text`` as one line that can be stored and printed."""
+    return " ".join(NO_CHARACTER.sub("", text).split())[:LONGEST_LINE]
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
             user=buyer(request),
             offer_id=wanted.validated_data["offer"],
             quantity=wanted.validated_data["quantity"],
+            delivery_method=wanted.validated_data.get("delivery_method"),
             idempotency_key=idempotency_key(request),
             site_url=site_url(request),
             now=timezone.now(),

@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from waffle.models import Sample
 
+from fulfillment import queue
 from fulfillment.digital.models import AccessCode
 from offers import inventory
 from offers.models import Event, Membership, Offer, Organization, Registration
@@ -57,7 +58,8 @@ def one_of_each() -> None:
     registration = RegistrationFactory()
     registration.sessions.add(EventSessionFactory(event=registration.event))
     MembershipFactory(organization=registration.event.organization)
-    PurchaseFactory(offer__event=registration.event, status=Status.PAID)
+    sold = PurchaseFactory(offer__event=registration.event, status=Status.PAID)
+    queue.deliver_one(sold.pk, now=timezone.now())
     StripeEvent.objects.create(
         id="evt_1",
         type="checkout.session.completed",

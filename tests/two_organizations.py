@@ -10,8 +10,10 @@ from django.contrib.auth.models import Permission, User
 from django.db import models
 from django.utils import timezone
 
+from fulfillment import queue
 from fulfillment.digital.models import AccessCode
 from fulfillment.models import Fulfillment
+from fulfillment.shipping.models import ShippingOrder
 from fulfillment.tickets.models import TicketUpgrade
 from offers.models import (
     Event,
@@ -46,7 +48,6 @@ from tests.factories import (
     RegistrationFactory,
     TicketTierFactory,
     UserFactory,
-    make_fulfillment,
 )
 from tests.ticket_upgrades import upgrade
 
@@ -86,7 +87,8 @@ class Side:
         self.offer = OfferFactory(event=self.event, title=f"{name} offer", price=0)
         self.public_offer = OfferFactory(event=self.public_event, title=f"{name} public offer")
         self.purchase = PurchaseFactory(offer=self.offer, user=buyer, status=Status.PAID)
-        self.fulfillment = make_fulfillment(self.purchase)
+        queue.deliver_one(self.purchase.pk, now=timezone.now())
+        self.fulfillment = Fulfillment.objects.get(purchase=self.purchase)
         self.upgrade = upgrade(self.registration, self.tier, price=0)
         sold = PurchaseFactory(offer=self.public_offer, user=visitor, status=Status.REFUNDING)
         mail.enqueue(sold, Email.Occasion.LATE_PAYMENT, now=timezone.now())
@@ -120,6 +122,7 @@ class Side:
             WebhookDelivery: self.endpoint.deliveries.get(),
             AccessCode: AccessCode.objects.create(offer=self.offer, code=f"{name} code"),
             TicketUpgrade: self.upgrade,
+            ShippingOrder: ShippingOrder.objects.get(fulfillment=self.fulfillment),
         }
 
 

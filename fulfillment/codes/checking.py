@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from fulfillment.codes import text
 from fulfillment.codes.errors import CodeNotFound, NoCodeToShow
 from fulfillment.models import Fulfillment
+from fulfillment.shipping import checking as shipping
 from fulfillment.states import Type
 from fulfillment.tickets import checking as tickets
 from offers import targeting
@@ -22,7 +23,7 @@ from offers.models import Membership
 # and, if ``show`` ever says ``may_hand_over``, for which the page has a button,
 #   hand_over(fulfillment_id, *, actor, now)   which locks for itself, and raises DomainErrors
 # A code's letters are random, so no two kinds have the same.
-KINDS: dict[str, ModuleType] = {Type.TICKET: tickets}
+KINDS: dict[str, ModuleType] = {Type.TICKET: tickets, Type.PHYSICAL: shipping}
 
 
 @dataclass(frozen=True)

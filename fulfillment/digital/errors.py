@@ -26,6 +26,7 @@ class ContentWithdrawn(DomainError):
     """
 
     code = "content_withdrawn"
+    message = "This can't be opened any more."
 
 
 class NothingToOpen(DomainError):

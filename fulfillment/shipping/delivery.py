@@ -1,27 +1,81 @@
-"""To be written."""
+"""What becomes of paid merchandise: an order for staff to pack, or to hand over at the event."""
 
+import base64
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from fulfillment.errors import CannotDeliver
+from django.conf import settings
+from rest_framework.serializers import DateTimeField
+
+from fulfillment.codes import qr
+from fulfillment.codes import text as code_text
 from fulfillment.models import Fulfillment
+from fulfillment.shipping import addresses, orders
+from fulfillment.shipping.checking import code_of, is_waiting
+from fulfillment.shipping.models import ShippingOrder
+from purchases import mail
 
 # What ``describe`` reads, as lookups from the fulfilment.
-PREFETCH: tuple[str, ...] = ()
+PREFETCH: tuple[str, ...] = ("shipping_order",)
+# Shown of what has left.
+TEXTS = ("carrier", "tracking_number", "tracking_url")
+TIMES = ("shipped_at", "delivered_at")
 
 
 def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
-    raise CannotDeliver("Nothing of this type can be delivered yet.")
+    """Place the order and tell the buyer; the rest is a person's.
+
+    Raises ``CannotDeliver`` for a parcel without an address.
+    """
+    order = orders.place(fulfillment, now=now)
+    attachments = []
+    if order.pickup_code is not None:
+        picture = _picture(order.pickup_code)
+        attachments.append(mail.Attachment("pick-up-code.png", "image/png", picture))
+    mail.enqueue(fulfillment.purchase, "order_placed", now=now, attachments=attachments)
+    return False
 
 
 def revoke(fulfillment: Fulfillment, *, now: datetime) -> None:
-    pass
+    orders.take_back(fulfillment, now=now)
 
 
 def describe(fulfillment: Fulfillment, *, absolute: Callable[[str], str]) -> dict[str, Any]:
-    return {}
+    """Carrier and tracking once it is shipped; the pick-up code until it is collected."""
+    order = _order(fulfillment)
+    method = order.method if order else fulfillment.purchase.delivery_method
+    shown = order if fulfillment.is_handed_out else None
+    return {
+        "delivery_method": method or None,
+        **{field: getattr(shown, field, None) or None for field in TEXTS},
+        **{field: _time(getattr(shown, field, None)) for field in TIMES},
+        "pickup_code": order.pickup_code if order and is_waiting(fulfillment) else None,
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    written: str | None = DateTimeField().to_representation(at) if at else None
+    return written
 
 
 def page(fulfillment: Fulfillment, *, now: datetime) -> dict[str, Any]:
-    return {}
+    order = _order(fulfillment)
+    if order is None:
+        return {}
+    code = code_of(fulfillment)
+    return {
+        "order": order,
+        "address": addresses.label(order),
+        "pickup_code": code and code_text.spaced(code),
+        "pickup_qr": code and base64.b64encode(_picture(code)).decode(),
+    }
+
+
+def _order(fulfillment: Fulfillment) -> ShippingOrder | None:
+    order: ShippingOrder | None = getattr(fulfillment, "shipping_order", None)
+    return order
+
+
+def _picture(code: str) -> bytes:
+    return qr.png(code_text.address(code, site=settings.FRONTEND_URL))

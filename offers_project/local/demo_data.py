@@ -50,6 +50,8 @@ OFFERS = (
         "25.00", None, 20,
     ),
 )  # fmt: skip
+# Collected at the event it is, too.
+SHIPS_TO = "AT BE CA CH DE DK ES FI FR GB IE IT LU NL NO PL PT SE US".split()
 
 TRANSCRIPT = [
     f"{minute:02}:00  {said}"
@@ -108,6 +110,7 @@ def create_demo(*, now: datetime) -> bool:
             original_price=original and Decimal(original),
             inventory_total=stock,
             ticket_tier=vip if offer_type == Offer.Type.TICKET_UPGRADE else None,
+            shipping_countries=SHIPS_TO if offer_type == Offer.Type.MERCHANDISE else [],
         )
         if offer_type == Offer.Type.EXCLUSIVE_CONTENT:
             _content(offer, now=now)
