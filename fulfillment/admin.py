@@ -16,6 +16,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from fulfillment import delivery
+from fulfillment.bookings.admin import ServiceDetailsInline, TimeSlotInline
 from fulfillment.digital.admin import ContentInline, ContentPages
 from fulfillment.models import Fulfillment, FulfillmentTransition
 from fulfillment.shipping import admin as shipping_admin  # noqa: F401 - it registers its pages
@@ -30,7 +31,7 @@ INLINES: dict[str, list[type[admin.TabularInline]]] = {
     Offer.Type.EXCLUSIVE_CONTENT: [ContentInline],
     Offer.Type.TICKET_UPGRADE: [],
     Offer.Type.MERCHANDISE: [],
-    Offer.Type.SERVICE: [],
+    Offer.Type.SERVICE: [ServiceDetailsInline, TimeSlotInline],
 }
 
 admin.site.unregister(Offer)

@@ -115,6 +115,7 @@ class FulfillmentTransition(models.Model):
 
 
 # The types' own, in their packages: Django looks for models in this module.
-from fulfillment.digital import models as digital  # noqa: E402, F401 - they need those above
+from fulfillment.bookings import models as bookings  # noqa: E402, F401 - they need those above
+from fulfillment.digital import models as digital  # noqa: E402, F401 - as above
 from fulfillment.shipping import models as shipping  # noqa: E402, F401 - as above
 from fulfillment.tickets import models as tickets  # noqa: E402, F401 - as above

@@ -64,6 +64,11 @@ class PhysicalSerializer(FulfillmentSerializer):
 class BookingSerializer(FulfillmentSerializer):
     type = serializers.ChoiceField([Type.SERVICE.value])
     scheduled_at = serializers.DateTimeField(allow_null=True)
+    ends_at = serializers.DateTimeField(allow_null=True)
+    location = serializers.CharField(allow_null=True)
+    can_change_until = serializers.DateTimeField(
+        allow_null=True, help_text="When its buyer can no longer move or cancel it."
+    )
 
 
 def described(fulfillment: Fulfillment, absolute: Any) -> dict[str, Any]:

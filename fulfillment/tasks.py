@@ -6,6 +6,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from fulfillment import delivery, queue
+from fulfillment.bookings import following, reminders
 
 
 @shared_task(name="fulfillment.deliver")
@@ -19,3 +20,17 @@ def deliver() -> int:
 @shared_task(name="fulfillment.deliver_purchase")
 def deliver_purchase(purchase_id: str) -> None:
     queue.deliver_one(uuid.UUID(purchase_id), now=timezone.now())
+
+
+@shared_task(name="fulfillment.follow_slots")
+def follow_slots() -> int:
+    """Take the bookings of a slot that was moved or called off along with it."""
+    return following.follow(now=timezone.now())
+
+
+@shared_task(name="fulfillment.remind")
+def remind() -> int:
+    """Remind of what is booked for the next day, as it is by now."""
+    now = timezone.now()
+    following.follow(now=now)
+    return reminders.remind(now=now)

@@ -4,6 +4,7 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 
 from fulfillment import delivery
+from fulfillment.bookings.viewsets import BookingActions
 from fulfillment.serializers import DeliveredPurchaseSerializer
 from purchases import viewsets as purchases
 from purchases.models import Purchase
@@ -28,8 +29,10 @@ PREFETCH = [
         },
     ),
     refund=extend_schema(responses={202: DeliveredPurchaseSerializer}),
+    booking=extend_schema(responses=DeliveredPurchaseSerializer),
+    cancel_booking=extend_schema(responses={200: DeliveredPurchaseSerializer}),
 )
-class PurchaseViewSet(purchases.PurchaseViewSet):
+class PurchaseViewSet(BookingActions, purchases.PurchaseViewSet):
     """A buyer's purchases: hold, pay at ``checkout_url``, or cancel; and what they became."""
 
     serializer_class = DeliveredPurchaseSerializer

@@ -17,6 +17,7 @@ from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import DetailDictMixin
 
 from fulfillment import errors as fulfillment
+from fulfillment.bookings import errors as bookings
 from fulfillment.codes import errors as codes
 from fulfillment.digital import errors as digital
 from fulfillment.shipping import errors as shipping
@@ -89,6 +90,13 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     shipping.AlreadyShipped: 409,
     shipping.NotShippedYet: 409,
     shipping.NothingToComeBack: 409,
+    bookings.NoBooking: 409,
+    bookings.SlotNotFound: 404,
+    bookings.SlotTaken: 409,
+    bookings.SlotPast: 409,
+    bookings.TooLateToChange: 409,
+    bookings.InvalidTime: 400,
+    bookings.InvalidSeries: 400,
 }
 
 BUSY_PAGE = (

@@ -21,6 +21,8 @@ from drf_standardized_errors.openapi_utils import (
 from inflection import camelize
 from rest_framework import serializers
 
+from fulfillment import errors as fulfillment
+from fulfillment.bookings import errors as bookings
 from offers import errors as offers
 from offers_project.http_errors import HTTP_STATUS
 from purchases import errors as purchases
@@ -55,6 +57,21 @@ REFUSALS: dict[str, tuple[type[offers.DomainError], ...]] = {
         purchases.NotRefundable,
         purchases.InvalidRefundAmount,
         purchases.IdempotencyKeyReused,
+    ),
+    "purchases_slots_list": (fulfillment.NotPaidFor, bookings.NoBooking),
+    "purchases_booking_create": (
+        fulfillment.NotPaidFor,
+        fulfillment.FulfillmentAlreadyResolved,
+        bookings.NoBooking,
+        bookings.SlotNotFound,
+        bookings.SlotTaken,
+        bookings.SlotPast,
+        bookings.TooLateToChange,
+    ),
+    "purchases_booking_destroy": (
+        fulfillment.NotPaidFor,
+        bookings.NoBooking,
+        bookings.TooLateToChange,
     ),
     "webhooks_stripe_create": (purchases.InvalidWebhook,),
 }

@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
+from fulfillment.bookings import pages as bookings
 from fulfillment.codes.pages import CodeImage, check_in, check_in_code
 from fulfillment.digital.pages import content_page
 from fulfillment.pages import purchase_page
@@ -70,6 +71,9 @@ urlpatterns = [
     ),
     path("check-in", check_in, name="check-in"),
     path("check-in/<str:code>", check_in_code, name="check-in-code"),
+    path("purchases/<uuid:purchase_id>/booking", bookings.book, name="booking-book"),
+    path("purchases/<uuid:purchase_id>/booking/cancel", bookings.cancel, name="booking-cancel"),
+    path("purchases/<uuid:purchase_id>/booking.ics", bookings.calendar_entry, name="booking-ics"),
     path("login", LimitedLogin.as_view(), name="login"),
     path("logout", LogoutView.as_view(), name="logout"),
     path("livez", health.livez),

@@ -13,6 +13,7 @@ from factory.django import DjangoModelFactory
 from fulfillment import delivery
 from fulfillment import states as fulfillment_states
 from fulfillment import transitions as fulfillment_transitions
+from fulfillment.bookings.models import TimeSlot
 from fulfillment.digital.models import AccessCode, DigitalContent
 from fulfillment.models import Fulfillment
 from offers import inventory
@@ -267,3 +268,18 @@ def make_fulfillment(
                 fulfillment, transition, now=purchase.created_at, source="tests"
             )
     return fulfillment
+
+
+class TimeSlotFactory(DjangoModelFactory):
+    """Half an hour, the next one an hour after it, ten days from now."""
+
+    class Meta:
+        model = TimeSlot
+
+    offer = factory.SubFactory(OfferFactory, offer_type=Offer.Type.SERVICE)
+    starts_at = factory.Sequence(
+        lambda n: (timezone.now() + timedelta(days=10, hours=n)).replace(
+            minute=0, second=0, microsecond=0
+        )
+    )
+    ends_at = factory.LazyAttribute(lambda self: self.starts_at + timedelta(minutes=30))

@@ -34,6 +34,7 @@ from tests.factories import (
     PurchaseFactory,
     RegistrationFactory,
     TicketTierFactory,
+    TimeSlotFactory,
     UserFactory,
     make_fulfillment,
 )
@@ -78,6 +79,9 @@ def one_of_each() -> None:
         organization=registration.event.organization, url="http://127.0.0.1:9/hook"
     )
     publishing.ping(endpoint.pk, now=timezone.now())
+    slot = TimeSlotFactory()
+    service = PurchaseFactory(offer=slot.offer, status=Status.PAID)
+    queue.deliver_one(service.pk, now=timezone.now())
     Group.objects.create(name="Box office")
     waffle.get_waffle_switch_model().objects.get_or_create(name="purchases")
     waffle.get_waffle_flag_model().objects.create(name="flag")

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.auth.models import Group, User
 from django.db import models
 from django.urls import URLResolver, reverse
 from django.utils import timezone
 from waffle.models import Flag, Sample, Switch
 
+from fulfillment.bookings.models import ServiceBooking, TimeSlot
 from fulfillment.digital.models import AccessCode
 from fulfillment.models import Fulfillment
 from fulfillment.shipping.models import ShippingOrder
@@ -70,6 +72,8 @@ RIGHTS: dict[type[models.Model], dict[str, str]] = {
     AccessCode: {"owner": "vd", "manager": "vd", "support": "v", "superuser": "vd"},
     TicketUpgrade: LOOKED_AT,
     ShippingOrder: LOOKED_AT,
+    TimeSlot: {"owner": "vacd", "manager": "vacd", "support": "v", "superuser": "vacd"},
+    ServiceBooking: LOOKED_AT,
     StripeEvent: {"superuser": "v"},
     User: {"superuser": "vacd"},
     Group: {"superuser": "vacd"},
@@ -189,6 +193,8 @@ def test_every_address_of_admin_is_known() -> None:
         "fulfillment_shippingorder_packing_list", "fulfillment_shippingorder_packing_csv",
         "fulfillment_shippingorder_ship", "fulfillment_shippingorder_tracking",
         "fulfillment_shippingorder_without_address", "fulfillment_shippingorder_address",
+        "fulfillment_timeslot_series",
+        "fulfillment_servicebooking_time",
     }  # fmt: skip
     assert names(admin.site.urls[0]) == of_models | of_the_site
 
@@ -281,6 +287,28 @@ def test_money_is_sent_back_by_whom_it_should(who: str, outcome: int) -> None:
     assert (world.home.purchase.status == "refunded") == (outcome == 200)
 
 
+@pytest.mark.parametrize(
+    ("who", "outcome"),
+    [
+        ("anonymous", 302), ("buyer", 302), ("support", 403), ("rival", 404), ("ticked", 404),
+        ("manager", 200), ("owner", 200), ("superuser", 200),
+    ],
+)  # fmt: skip
+def test_times_are_set_and_slots_added_by_whom_it_should(who: str, outcome: int) -> None:
+    world = World()
+    client = browser_of(world.people[who])
+    booking, slot = world.home.booking, world.home.slot
+    series = reverse("admin:fulfillment_timeslot_series", args=[slot.offer_id])
+    assert client.get(series).status_code == outcome
+    url = reverse("admin:fulfillment_servicebooking_time", args=[booking.pk])
+    assert client.get(url).status_code == outcome
+    change = client.get(page(ServiceBooking, "change", booking.pk))
+    assert (f'href="{url}"' in change.content.decode()) == (outcome == 200)
+    client.post(url, {"slot": str(slot.pk)})
+    booking.refresh_from_db()
+    assert (booking.slot_id == slot.pk) == (outcome == 200)
+
+
 @pytest.mark.parametrize("who", ["owner", "ticked", "superuser"])
 def test_pages_about_accounts_and_switches_are_the_superusers(who: str) -> None:
     world = World()
@@ -370,7 +398,7 @@ def test_filters_by_relations_offer_only_ones_own(rf: Any) -> None:
             if isinstance(spec, type):
                 continue  # a filter of our own, by no field
             name, kind = spec if isinstance(spec, tuple) else (spec, None)
-            if model._meta.get_field(name.split("__")[0]).is_relation:
+            if get_fields_from_path(model, name)[-1].is_relation:
                 assert kind is OwnOnly
                 checked += 1
     assert checked

@@ -22,6 +22,7 @@ from waffle.testutils import override_switch
 from offers_project.wsgi import application
 from purchases import checkout
 from purchases.states import Status
+from tests.booked_services import Service
 from tests.conftest import Sandbox, counters
 from tests.factories import (
     EventFactory,
@@ -81,6 +82,9 @@ class World:
             else str(PurchaseFactory(user=self.buyer, offer=offer, status=status).pk)
             for status, offer in zip(Status, offers, strict=True)
         ]
+        service = Service(event=self.event, inventory_total=None)
+        self.slot = str(service.slot(capacity=1000).pk)
+        self.purchases += [str(service.sold(user=self.buyer).pk) for _ in range(4)]
         self.refresh = str(RefreshToken.for_user(self.buyer))
 
     def callers(self, case: schemathesis.Case, seed: int) -> list[dict[str, str]]:
@@ -96,6 +100,7 @@ class World:
         return {
             "id": ids[seed % len(ids)],
             "offer": self.offers[seed % len(self.offers)],
+            "slot": self.slot,
             "slug": "conf",
             "event": "conf",
             "session": "keynote",
@@ -127,8 +132,8 @@ class World:
 
 
 REAL_NAMES = set(
-    "id offer slug event session username password refresh price original_price currency starts_at "
-    "expires_at target_sessions target_ticket_tiers".split()
+    "id offer slot slug event session username password refresh price original_price currency "
+    "starts_at expires_at target_sessions target_ticket_tiers".split()
 )
 
 
@@ -215,6 +220,39 @@ def ask(operation: tuple[str, str], user: Any, **request: Any) -> tuple[int, str
 @pytest.fixture
 def buyer() -> Any:
     return UserFactory()
+
+
+SLOTS = ("/api/v1/purchases/{id}/slots/", "GET")
+BOOK = ("/api/v1/purchases/{id}/booking/", "POST")
+CANCEL_BOOKING = ("/api/v1/purchases/{id}/booking/", "DELETE")
+
+
+def test_refusals_around_a_booking_are_documented(buyer: Any) -> None:
+    service = Service()
+    purchase, late = service.sold(user=buyer), service.slot(hours=2)
+    full, past, free = (service.slot(hours=hours) for hours in (50, -1, 60))
+    service.pick(service.sold(), full)
+    own: dict[str, Any] = {"path_parameters": {"id": str(purchase.pk)}}
+
+    def book(slot: Any) -> tuple[int, str | None]:
+        return ask(BOOK, buyer, body={"slot": str(slot)}, **own)
+
+    assert book(full.pk) == (409, "slot_full")
+    assert book(past.pk) == (409, "slot_past")
+    assert book(purchase.pk) == (404, "slot_not_found")
+    assert book("x") == (400, "invalid")
+    assert ask(SLOTS, buyer, **own) == (200, None)
+    assert ask(CANCEL_BOOKING, buyer, **own) == (200, None)
+    assert book(late.pk) == (200, None)
+    assert book(free.pk) == (409, "too_late_to_change")
+    assert ask(CANCEL_BOOKING, buyer, **own) == (409, "too_late_to_change")
+    for status, code in ((Status.PAID, "no_booking"), (Status.REFUNDING, "not_paid_for")):
+        other = PurchaseFactory(user=buyer, status=status)
+        own["path_parameters"] = {"id": str(other.pk)}
+        assert book(free.pk) == (409, code)
+        assert ask(SLOTS, buyer, **own) == (409, code)
+        assert ask(CANCEL_BOOKING, buyer, **own) == (409, code)
+    assert ask(BOOK, None, body={"slot": str(free.pk)}, **own) == (401, "not_authenticated")
 
 
 SALES: list[tuple[dict[str, Any], int, tuple[int, str]]] = [

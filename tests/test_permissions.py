@@ -108,6 +108,13 @@ API: dict[str, tuple[dict[str, int], Body]] = {
         nothing,
     ),
     "POST /api/v1/purchases/<uuid:pk>/cancel/": (MINE | {"buyer": 409}, nothing),
+    # The buyer's own is no service; what buyers do with theirs is in test_bookings.
+    "GET /api/v1/purchases/<uuid:pk>/slots/": (MINE | {"buyer": 409}, nothing),
+    "POST /api/v1/purchases/<uuid:pk>/booking/": (
+        MINE | {"buyer": 409},
+        lambda world: {"slot": str(world.home.slot.pk)},
+    ),
+    "DELETE /api/v1/purchases/<uuid:pk>/booking/": (MINE | {"buyer": 409}, nothing),
 }
 PAGES: dict[str, tuple[dict[str, int], Body]] = {
     "GET /": (everybody(200), nothing),
@@ -131,6 +138,9 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
         CHECKED | dict.fromkeys(("support", "manager", "owner", "superuser"), 405),
         nothing,
     ),
+    "POST /purchases/<uuid:purchase_id>/booking": (LOGIN_FIRST, nothing),
+    "POST /purchases/<uuid:purchase_id>/booking/cancel": (LOGIN_FIRST, nothing),
+    "GET /purchases/<uuid:purchase_id>/booking.ics": (each(302, *[404] * 8), nothing),
     "GET /login": (everybody(200), nothing),
     "POST /login": (everybody(302), lambda world: {"username": "buyer", "password": "secret"}),
     "POST /logout": (everybody(302), nothing),

@@ -11,6 +11,7 @@ from django.db import models
 from django.utils import timezone
 
 from fulfillment import queue
+from fulfillment.bookings.models import ServiceBooking, TimeSlot
 from fulfillment.digital.models import AccessCode
 from fulfillment.models import Fulfillment
 from fulfillment.shipping.models import ShippingOrder
@@ -47,6 +48,7 @@ from tests.factories import (
     PurchaseFactory,
     RegistrationFactory,
     TicketTierFactory,
+    TimeSlotFactory,
     UserFactory,
 )
 from tests.ticket_upgrades import upgrade
@@ -104,6 +106,14 @@ class Side:
             data={"offer_title": self.offer.title},
             now=timezone.now(),
         )
+        service = OfferFactory(
+            event=self.public_event, title=f"{name} service", offer_type=Offer.Type.SERVICE
+        )
+        self.slot = TimeSlotFactory(offer=service)
+        client = UserFactory(username=f"{name} client")
+        booked = PurchaseFactory(offer=service, user=client, status=Status.PAID)
+        queue.deliver_one(booked.pk, now=timezone.now())
+        self.booking = ServiceBooking.objects.get(fulfillment__purchase=booked)
         self.objects: dict[type[models.Model], Any] = {
             Organization: self.organization,
             Membership: self.memberships[0],
@@ -123,6 +133,8 @@ class Side:
             AccessCode: AccessCode.objects.create(offer=self.offer, code=f"{name} code"),
             TicketUpgrade: self.upgrade,
             ShippingOrder: ShippingOrder.objects.get(fulfillment=self.fulfillment),
+            TimeSlot: self.slot,
+            ServiceBooking: self.booking,
         }
 
 

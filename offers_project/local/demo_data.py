@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.db import transaction
 
+from fulfillment.bookings.models import ServiceDetails, TimeSlot
 from fulfillment.digital.models import DigitalContent
 from offers.models import (
     Event,
@@ -114,6 +115,8 @@ def create_demo(*, now: datetime) -> bool:
         )
         if offer_type == Offer.Type.EXCLUSIVE_CONTENT:
             _content(offer, now=now)
+        if offer_type == Offer.Type.SERVICE:
+            _coaching(offer, start=start)
     return True
 
 
@@ -138,6 +141,27 @@ def recordings() -> bytes:
             # A ZipInfo without a date is of 1980, and nothing is compressed: the same everywhere.
             archive.writestr(zipfile.ZipInfo(f"{name}.txt"), "\n".join(lines) + "\n")
     return written.getvalue()
+
+
+def _coaching(offer: Offer, *, start: datetime) -> None:
+    """Times on the event's day and those around it: 36 seats, more than there are to sell."""
+    ServiceDetails.objects.create(
+        offer=offer,
+        location="Room 3, first floor",
+        duration_minutes=30,
+        instructions="Bring your CV, on paper or on a laptop.",
+    )
+    TimeSlot.objects.bulk_create(
+        TimeSlot(
+            offer=offer,
+            starts_at=begins,
+            ends_at=begins + timedelta(minutes=30),
+            capacity=2,
+        )
+        for day in (-1, 0, 1)
+        for half_hour in (2, 3, 4, 8, 9, 10)
+        for begins in (start + timedelta(days=day, minutes=30 * half_hour),)
+    )
 
 
 def _organization(slug: str, name: str, *, owner: User) -> Organization:

@@ -1,0 +1,46 @@
+"""What the e-mails about a booking are told, when they go out.
+
+A message says what the calendar's entry that goes with it says: the booking itself may have been
+changed since, and then another message tells of that.
+"""
+
+import base64
+from typing import Any
+
+from fulfillment.bookings import invitation, slots
+from fulfillment.bookings.models import ServiceBooking, details_of
+from fulfillment.states import Status
+from purchases import mail
+from purchases.models import Email
+from purchases.states import Status as PurchaseStatus
+
+
+def _opening(email: Email) -> dict[str, Any]:
+    purchase = email.purchase
+    free = slots.free_slots(purchase.offer_id, purchase.quantity, now=email.created_at)
+    return {"has_slots": free.exists()}
+
+
+def _entry(email: Email) -> dict[str, Any]:
+    entry = invitation.read(base64.b64decode(email.attachments[0]["content"]))
+    booking = ServiceBooking.objects.select_related("fulfillment").get(
+        fulfillment__purchase=email.purchase_id
+    )
+    is_current = booking.scheduled_at == entry.starts_at
+    return {
+        "entry": entry,
+        "instructions": details_of(email.purchase.offer).instructions.strip(),
+        "can_change_until": booking.can_change_until if is_current else None,
+        "may_choose": (
+            booking.fulfillment.status == Status.PROCESSING
+            and email.purchase.status == PurchaseStatus.PAID
+        ),
+    }
+
+
+mail.CONTEXT |= {
+    "booking_open": _opening,
+    "booked": _entry,
+    "booking_cancelled": _entry,
+    "service_reminder": _entry,
+}
