@@ -129,7 +129,7 @@ class Side:
             Email: sold.emails.get(),
             Fulfillment: self.fulfillment,
             WebhookEndpoint: self.endpoint,
-            WebhookDelivery: self.endpoint.deliveries.get(),
+            WebhookDelivery: self.endpoint.deliveries.get(key="1"),
             AccessCode: AccessCode.objects.create(offer=self.offer, code=f"{name} code"),
             TicketUpgrade: self.upgrade,
             ShippingOrder: ShippingOrder.objects.get(fulfillment=self.fulfillment),

@@ -3,7 +3,7 @@
 Nobody lists the points. Between two effects on the outside world a process may die anywhere and
 leave the same behind, so the moments just before and just after each effect are all there is to
 try; and each effect passes one of the hooks below: the commit of a transaction, a statement that
-commits by itself, a request over HTTP.
+commits by itself, a request over HTTP, a message to the mail server.
 """
 
 import os
@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from django.core.mail import get_connection
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -56,6 +57,14 @@ class Points:
             with self._around(f"{request.method} {ID_OF_STRIPES.sub('/{id}', path)}"):
                 return send(session, request, **options)
 
+        server = type(get_connection())
+        send_messages = server.send_messages
+
+        def hooked_send_messages(backend: Any, messages: Any) -> Any:
+            with self._around("e-mail"):
+                return send_messages(backend, messages)
+
+        server.send_messages = hooked_send_messages
         BaseDatabaseWrapper._commit = hooked_commit
         BaseDatabaseWrapper._rollback = hooked_rollback
         requests.Session.send = hooked_send

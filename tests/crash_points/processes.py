@@ -51,7 +51,7 @@ class Life:
 class Processes:
     """The process that forks, as the tests use it."""
 
-    def __init__(self, *, database_url: str, stripe_url: str) -> None:
+    def __init__(self, *, database_url: str, stripe_url: str, mail: Path) -> None:
         self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - closed by `stop`
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash_points.processes"],
@@ -60,6 +60,7 @@ class Processes:
             | {
                 "DATABASE_URL": f"{database_url}?application_name={APPLICATION_NAME}",
                 "STRIPE_API_BASE": stripe_url,
+                "EMAIL_URL": f"filemail:///{mail}",
                 "DJANGO_SETTINGS_MODULE": "offers_project.settings",
                 "LOG_FORMAT": "json",  # a traceback for people takes longer than the rest
             },

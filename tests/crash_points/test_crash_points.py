@@ -8,12 +8,16 @@ so) people do anything; then nothing may be lost, doubled or frozen.
 import sys
 from collections.abc import Iterator
 from itertools import count
+from operator import attrgetter
+from pathlib import Path
 
 import pytest
 from django.db import connection
 
 from purchases.models import Purchase
 from tests.conftest import Sandbox
+from tests.crash_points import delivered
+from tests.crash_points.deliveries import DELIVERIES
 from tests.crash_points.invariants import broken_at_any_time, broken_in_the_end
 from tests.crash_points.processes import Processes
 from tests.crash_points.scenarios import SCENARIOS, Scenario, nothing
@@ -28,12 +32,21 @@ SWEEPS = ((2, 1), (17, 2), (45, 1))
 
 
 @pytest.fixture(scope="module")
-def processes(sandbox_process: SandboxProcess, django_db_setup: None) -> Iterator[Processes]:
+def mail(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the processes' mail server puts what it takes."""
+    return tmp_path_factory.mktemp("mail")
+
+
+@pytest.fixture(scope="module")
+def processes(
+    sandbox_process: SandboxProcess, django_db_setup: None, mail: Path
+) -> Iterator[Processes]:
     options = connection.settings_dict
     address = f"{options['USER']}:{options['PASSWORD']}@{options['HOST']}:{options['PORT']}"
     started = Processes(
         database_url=f"postgres://{address}/{options['NAME']}",
         stripe_url=sandbox_process.base_url,
+        mail=mail,
     )
     yield started
     started.stop()
@@ -51,14 +64,14 @@ def tried(request: pytest.FixtureRequest) -> Iterator[dict[str, int]]:
             print(f"{number:6}  {name}", file=sys.stderr)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario.name for scenario in SCENARIOS])
+@pytest.mark.parametrize("scenario", [*SCENARIOS, *DELIVERIES], ids=attrgetter("name"))
 def test_killed_anywhere_it_leaves_nothing_that_the_sweeps_do_not_mend(
-    scenario: Scenario, sandbox: Sandbox, processes: Processes, tried: dict[str, int]
+    scenario: Scenario, sandbox: Sandbox, processes: Processes, tried: dict[str, int], mail: Path
 ) -> None:
     stripe = Stripe(sandbox.process)
     wrong: list[str] = []
     for number in count():
-        world = World(stripe, processes)
+        world = World(stripe, processes, mail)
         step = scenario.stage(world)
         life = world.run(step, die_at=number)
         where = f"killed {life.points[-1]}" if life.killed else "not killed"
@@ -93,6 +106,7 @@ def aftermath(world: World, scenario: Scenario, minutes: float) -> Iterator[str]
             world.sweep()
             yield from broken_at_any_time()
     yield from broken_in_the_end(world.stripe)
+    yield from delivered.broken(world.letters())
     ended = Purchase.objects.filter(user=world.buyer).order_by("created_at")
     statuses = ", ".join(ended.values_list("status", flat=True)) or "nothing"
     if statuses not in scenario.ends:

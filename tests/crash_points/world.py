@@ -2,12 +2,15 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import time_machine
 from django.apps import apps
 from django.conf import settings
+from django.core import mail as django_mail
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -56,7 +59,7 @@ class Stripe(Sandbox):
 class World:
     """Made anew for each point; the process that dies is told by ``Step``s."""
 
-    def __init__(self, stripe: Stripe, processes: Processes) -> None:
+    def __init__(self, stripe: Stripe, processes: Processes, mail: Path) -> None:
         # Quicker than to truncate; in one transaction the order of the tables doesn't matter.
         with transaction.atomic():
             for model in apps.get_models():
@@ -64,11 +67,15 @@ class World:
                     model._base_manager.all()._raw_delete(connection.alias)
         stripe.process.control("reset")
         stripe.delivered.clear()
+        self._mail = mail
+        django_mail.outbox.clear()
+        for letter in mail.glob("*.eml"):
+            letter.unlink()
         self.stripe = stripe
         self._processes = processes
         self.began = datetime.now(UTC)
         self.offer: Offer = OfferFactory()
-        self.buyer = UserFactory()
+        self.buyer = UserFactory(email="buyer@example.com")
         self.event: dict[str, Any] = {}
 
     # -- Processes and clocks -----------------------------------------------------------------
@@ -97,6 +104,13 @@ class World:
         """All that beat starts, each once: nothing else repairs anything."""
         for name in {entry["task"]: None for entry in settings.CELERY_BEAT_SCHEDULE.values()}:
             steps.task(name=name)
+
+    def letters(self) -> list[tuple[str, str]]:
+        """Every e-mail that went out, from here or from a process, as (address, Message-ID)."""
+        read = [message_from_bytes(letter.read_bytes()) for letter in self._mail.glob("*.eml")]
+        return [(letter["To"], letter["Message-ID"]) for letter in read] + [
+            (letter.to[0], letter.extra_headers["Message-ID"]) for letter in django_mail.outbox
+        ]
 
     # -- The steps of this world --------------------------------------------------------------
 
