@@ -29,8 +29,6 @@ PREFETCH = [
         },
     ),
     refund=extend_schema(responses={202: DeliveredPurchaseSerializer}),
-    booking=extend_schema(responses=DeliveredPurchaseSerializer),
-    cancel_booking=extend_schema(responses={200: DeliveredPurchaseSerializer}),
 )
 class PurchaseViewSet(BookingActions, purchases.PurchaseViewSet):
     """A buyer's purchases: hold, pay at ``checkout_url``, or cancel; and what they became."""

@@ -6,14 +6,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.utils import timezone
 from icalendar import Calendar
 
 from fulfillment.bookings import booking as bookings
 from fulfillment.bookings.models import ServiceBooking, ServiceDetails, TimeSlot
 from offers.models import Offer
+from purchases import transitions as purchase_transitions
 from purchases.models import Email, Purchase
-from purchases.states import Status
+from purchases.states import REFUND_FAILED, REQUEST_REFUND, Status
 from tests.conftest import deliver_now
 from tests.factories import OfferFactory, PurchaseFactory, TimeSlotFactory, UserFactory
 
@@ -90,3 +92,17 @@ def entry_in(email: Email) -> tuple[Calendar, Any]:
 def last_entry(purchase: Purchase) -> tuple[Calendar, Any]:
     email = purchase.emails.exclude(attachments=[]).latest("pk")
     return entry_in(email)
+
+
+def refunding(purchase: Purchase, now: datetime) -> None:
+    with transaction.atomic():
+        purchase_transitions.apply(
+            purchase_transitions.lock(purchase.pk), REQUEST_REFUND, now=now, source="tests"
+        )
+
+
+def refund_failed(purchase: Purchase, now: datetime) -> None:
+    with transaction.atomic():
+        purchase_transitions.apply(
+            purchase_transitions.lock(purchase.pk), REFUND_FAILED, now=now, source="tests"
+        )

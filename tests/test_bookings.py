@@ -1,4 +1,4 @@
-"""Services: from the purchase to a time and back; deadlines, staff, reminders."""
+"""Services: from the purchase to a time and back; refusals, deadlines, staff."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,6 @@ from icalendar import Calendar
 
 from fulfillment import delivery
 from fulfillment.bookings import booking as bookings
-from fulfillment.bookings import following, reminders
 from fulfillment.bookings.errors import (
     InvalidTime,
     SlotPast,
@@ -22,12 +21,18 @@ from fulfillment.bookings.errors import (
 from fulfillment.bookings.models import TimeSlot
 from fulfillment.errors import FulfillmentAlreadyResolved, NotPaidFor
 from fulfillment.models import Fulfillment
-from offers.models import Membership, Offer
+from offers.models import Membership
 from purchases import mail, refunds
-from purchases import transitions as purchase_transitions
 from purchases.models import Purchase
-from purchases.states import REFUND_FAILED, REQUEST_REFUND, Status
-from tests.booked_services import Service, booking_of, last_entry, taken, told
+from purchases.states import Status
+from tests.booked_services import (
+    Service,
+    booking_of,
+    refund_failed,
+    refunding,
+    taken,
+    told,
+)
 from tests.conftest import buy, code, deliver_now
 from tests.factories import MembershipFactory, PurchaseFactory, UserFactory
 
@@ -217,7 +222,7 @@ def test_purchase_that_is_no_service_or_not_prepared_yet_has_no_booking(
 def test_nothing_is_booked_of_what_is_not_paid_any_more(service: Service, client_of: Any) -> None:
     purchase, slot = service.sold(), service.slot()
     service.pick(purchase, slot)
-    refunding(purchase, service)
+    refunding(purchase, service.now)
     url = f"/api/v1/purchases/{purchase.pk}"
     client = client_of(purchase.user)
     for answer in (
@@ -234,22 +239,8 @@ def test_nothing_is_booked_of_what_is_not_paid_any_more(service: Service, client
         )
     assert client.get(f"{url}/").json()["fulfillment"]["scheduled_at"] is None
     assert taken(slot) == [1]  # until the money is back: the refund may fail
-    refund_failed(purchase, service)
+    refund_failed(purchase, service.now)
     assert client.get(f"{url}/").json()["fulfillment"]["scheduled_at"] == in_json(slot.starts_at)
-
-
-def refunding(purchase: Purchase, service: Service) -> None:
-    with transaction.atomic():
-        purchase_transitions.apply(
-            purchase_transitions.lock(purchase.pk), REQUEST_REFUND, now=service.now, source="tests"
-        )
-
-
-def refund_failed(purchase: Purchase, service: Service) -> None:
-    with transaction.atomic():
-        purchase_transitions.apply(
-            purchase_transitions.lock(purchase.pk), REFUND_FAILED, now=service.now, source="tests"
-        )
 
 
 @pytest.mark.parametrize(("minutes", "is_late"), [(-1, False), (0, False), (1, True)])
@@ -392,233 +383,3 @@ def test_revoking_frees_the_seats_and_tells_only_of_what_was_to_come(service: Se
     assert taken(slot) == [0]
     assert told(early)[-1] == "booking_cancelled"
     assert told(late)[-1] == "booked"
-
-
-# -- Bookings follow their slot -------------------------------------------------------------------
-
-
-def test_booking_follows_a_slot_that_was_moved(service: Service) -> None:
-    slot = service.slot(capacity=2)
-    movers = [service.sold(), service.sold()]
-    for purchase in movers:
-        service.pick(purchase, slot)
-    assert following.follow(now=service.now) == 0
-    slot.starts_at += timedelta(hours=2)
-    slot.ends_at += timedelta(hours=2)
-    slot.save()
-    assert following.follow(now=service.now) == 2
-    assert following.follow(now=service.now) == 0
-    for purchase in movers:
-        assert booking_of(purchase).scheduled_at == slot.starts_at
-        calendar, event = last_entry(purchase)
-        assert (calendar["method"], event["sequence"]) == ("REQUEST", 1)
-        assert event["dtstart"].dt == slot.starts_at
-    assert taken(slot) == [2]
-
-
-def test_booking_follows_the_services_location(service: Service) -> None:
-    purchase = service.sold()
-    service.pick(purchase, service.slot())
-    service.details.location = ""
-    service.details.save()
-    assert following.follow(now=service.now) == 1
-    assert booking_of(purchase).location == ""
-    assert "location" not in last_entry(purchase)[1]
-    service.details.delete()
-    assert following.follow(now=service.now) == 0
-
-
-def test_slot_that_is_called_off_sends_its_people_back_to_choose(service: Service) -> None:
-    slot, purchase = service.slot(), service.sold()
-    service.pick(purchase, slot)
-    slot.is_called_off = True
-    slot.save()
-    assert following.follow(now=service.now) == 1
-    assert taken(slot) == [0]
-    assert booking_of(purchase).fulfillment.status == "PROCESSING"
-    assert last_entry(purchase)[0]["method"] == "CANCEL"
-    slot.delete()
-
-
-def test_what_is_over_or_set_by_staff_follows_nothing(service: Service) -> None:
-    over, purchase = service.slot(hours=1), service.sold()
-    service.pick(purchase, over)
-    TimeSlot.objects.filter(pk=over.pk).update(is_called_off=True)
-    assert following.follow(now=over.starts_at) == 0
-    assert taken(over) == [1]
-
-
-# -- Reminders ------------------------------------------------------------------------------------
-
-
-def test_reminder_comes_once_a_day_before_and_again_after_a_move(service: Service) -> None:
-    purchase = service.sold()
-    first, second = service.slot(hours=72), service.slot(hours=80)
-    service.pick(purchase, first)
-    near = first.starts_at - timedelta(hours=24)
-    assert reminders.remind(now=near - timedelta(minutes=1)) == 0
-    assert reminders.remind(now=near) == 1
-    assert reminders.remind(now=near + timedelta(hours=1)) == 0
-    service.pick(purchase, second, now=near)
-    assert reminders.remind(now=near + timedelta(hours=9)) == 1
-    assert told(purchase).count("service_reminder") == 2
-    reminder = purchase.emails.filter(occasion="service_reminder").latest("pk")
-    assert reminder.reference == second.starts_at.isoformat()
-    text = mail.message(reminder, purchase).body
-    assert f"{second.starts_at:%H:%M} to {second.ends_at:%H:%M} UTC" in text
-
-
-def test_who_booked_just_now_is_reminded_no_sooner_than_two_hours_later(service: Service) -> None:
-    soon, later = service.sold(), service.sold()
-    service.pick(soon, service.slot(hours=1))
-    service.pick(later, service.slot(hours=5))
-    assert reminders.remind(now=service.now + timedelta(minutes=30)) == 0
-    assert reminders.remind(now=service.now + timedelta(hours=2)) == 1
-    assert told(later)[-1] == "service_reminder"
-    assert told(soon)[-1] == "booked"
-
-
-def test_nobody_is_reminded_of_what_is_cancelled_over_or_on_its_way_back(service: Service) -> None:
-    slot = service.slot(hours=30, capacity=3)
-    cancelled, refunded, missed = service.sold(), service.sold(), service.sold()
-    for purchase in (cancelled, refunded, missed):
-        service.pick(purchase, slot)
-    service.cancel(cancelled)
-    refunding(refunded, service)
-    assert reminders.remind(now=slot.starts_at) == 0
-    assert reminders.remind(now=slot.starts_at - timedelta(hours=1)) == 1
-    assert told(missed)[-1] == "service_reminder"
-
-
-def test_one_booking_that_fails_does_not_stop_the_others(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slot = service.slot(hours=30, capacity=2)
-    bad, good = service.sold(), service.sold()
-    for purchase in (bad, good):
-        service.pick(purchase, slot)
-    slot.ends_at += timedelta(minutes=5)
-    slot.save()
-    enqueue = mail.enqueue
-
-    def failing(purchase: Purchase, *args: Any, **kwargs: Any) -> None:
-        if purchase.pk == bad.pk:
-            raise RuntimeError("broken")
-        enqueue(purchase, *args, **kwargs)
-
-    monkeypatch.setattr(mail, "enqueue", failing)
-    at = slot.starts_at - timedelta(hours=5)
-    assert following.follow(now=at) == 1
-    assert reminders.remind(now=at + timedelta(hours=3)) == 1
-    monkeypatch.undo()
-    assert following.follow(now=at) == 1
-
-
-# -- Pages ----------------------------------------------------------------------------------------
-
-
-def test_page_books_moves_and_cancels(service: Service) -> None:
-    purchase = service.sold()
-    first, second = service.slot(hours=48), service.slot(hours=72, capacity=3)
-    browser = Client()
-    browser.force_login(purchase.user)
-    url = f"/purchases/{purchase.pk}"
-    page = browser.get(url).content.decode()
-    assert "Choose your time" in page
-    assert f'value="{first.pk}"' in page
-    assert "3 left" in page
-    assert browser.get(f"{url}/booking.ics").status_code == 404
-
-    page = browser.post(f"{url}/booking", {"slot": first.pk}, follow=True).content.decode()
-    assert "Booked:" in page
-    assert "Your time:" in page
-    assert f"{first.starts_at:%H:%M} to {first.ends_at:%H:%M} UTC" in page
-    assert f'value="{first.pk}"' not in page
-    assert f'value="{second.pk}"' in page
-    file = browser.get(f"{url}/booking.ics")
-    assert file["Content-Type"] == "text/calendar; charset=utf-8; method=PUBLISH"
-    assert b"METHOD:PUBLISH" in file.content
-
-    browser.post(f"{url}/booking", {"slot": second.pk})
-    assert taken(first, second) == [0, 1]
-    page = browser.post(f"{url}/booking/cancel", follow=True).content.decode()
-    assert "Cancelled." in page
-    assert taken(first, second) == [0, 0]
-
-
-def test_page_says_what_is_wrong(service: Service) -> None:
-    purchase, full = service.sold(), service.slot()
-    service.pick(service.sold(), full)
-    browser = Client()
-    browser.force_login(purchase.user)
-    url = f"/purchases/{purchase.pk}"
-    assert "The organizer will set one" in browser.get(url).content.decode()
-    for sent, said in (
-        ({"slot": full.pk}, "No seats are left"),
-        ({}, "Choose a time first"),
-        ({"slot": "x"}, "damaged"),
-    ):
-        answer = browser.post(f"{url}/booking", sent, follow=True).content.decode()
-        assert said in answer
-
-
-def test_page_past_the_deadline_has_no_buttons(service: Service) -> None:
-    purchase, slot = service.sold(), service.slot(hours=2)
-    service.pick(purchase, slot)
-    service.slot(hours=90)
-    browser = Client()
-    browser.force_login(purchase.user)
-    page = browser.get(f"/purchases/{purchase.pk}").content.decode()
-    assert "tell the organizer" in page
-    assert "Move" not in page
-    assert "booking/cancel" not in page.split("Add to my calendar")[1]
-
-
-def test_bookings_of_others_are_not_to_be_found(service: Service, client_of: Any) -> None:
-    purchase, slot = service.sold(), service.slot()
-    service.pick(purchase, slot)
-    stranger = UserFactory()
-    client, browser = client_of(stranger), Client()
-    browser.force_login(stranger)
-    url = f"/api/v1/purchases/{purchase.pk}"
-    for answer in (
-        client.get(f"{url}/slots/"),
-        client.post(f"{url}/booking/", {"slot": str(slot.pk)}),
-        client.delete(f"{url}/booking/"),
-        browser.get(f"/purchases/{purchase.pk}/booking.ics"),
-    ):
-        assert answer.status_code == 404
-    browser.post(f"/purchases/{purchase.pk}/booking/cancel")
-    assert taken(slot) == [1]
-
-
-def test_list_of_purchases_takes_as_many_queries_for_many_bookings(
-    client_of: Any, django_assert_max_num_queries: Any
-) -> None:
-    service, user = Service(inventory_total=None), UserFactory()
-    slot = service.slot(capacity=50)
-    for _ in range(30):
-        service.pick(service.sold(user=user), slot)
-    with django_assert_max_num_queries(6):
-        listed = client_of(user).get("/api/v1/purchases/").json()["results"]
-    assert len([p for p in listed if p["fulfillment"]["scheduled_at"]]) == 30
-
-
-def test_slots_are_listed_page_by_page(service: Service, client_of: Any) -> None:
-    purchase = service.sold()
-    slots = [service.slot(hours=48 + n) for n in range(3)]
-    client = client_of(purchase.user)
-    first = client.get(f"/api/v1/purchases/{purchase.pk}/slots/", {"page_size": 2}).json()
-    rest = client.get(first["next"]).json()
-    ids = [slot["id"] for page in (first, rest) for slot in page["results"]]
-    assert ids == [str(slot.pk) for slot in slots]
-
-
-def test_offer_without_details_has_the_defaults(client_of: Any) -> None:
-    service = Service()
-    service.details.delete()
-    service.offer = Offer.objects.get(pk=service.offer.pk)
-    purchase, slot = service.sold(), service.slot()
-    booking = service.pick(purchase, slot)
-    assert booking.can_change_until == slot.starts_at - timedelta(hours=24)
-    assert booking.location == ""

@@ -11,6 +11,7 @@ from rest_framework.response import Response
 
 from fulfillment.bookings import booking as bookings
 from fulfillment.bookings.models import TimeSlot
+from fulfillment.serializers import DeliveredPurchaseSerializer
 from offers.pagination import NewestFirst
 from purchases.serializers import UUIDText
 from purchases.viewsets import buyer
@@ -51,7 +52,7 @@ class BookingActions(viewsets.GenericViewSet):
         listed = self.paginate_queryset(found)
         return self.get_paginated_response(SlotSerializer(listed, many=True).data)
 
-    @extend_schema(request=BookingRequestSerializer)
+    @extend_schema(request=BookingRequestSerializer, responses=DeliveredPurchaseSerializer)
     @action(detail=True, methods=["post"])
     def booking(self, request: Request, pk: Any) -> Response:
         """Book a time, or move the booking there: as many seats of it as units were bought.
@@ -69,7 +70,7 @@ class BookingActions(viewsets.GenericViewSet):
         )
         return Response(self.get_serializer(booked.fulfillment.purchase).data)
 
-    @extend_schema(request=None)
+    @extend_schema(request=None, responses={200: DeliveredPurchaseSerializer})
     @booking.mapping.delete
     def cancel_booking(self, request: Request, pk: Any) -> Response:
         """Give the booked time back, until `can_change_until`; another can be booked then."""
