@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.books import Books, Purchase, Session, Stock
+from tests.chaos.books import Books, Purchase, Session, Stock, Upgraded
 from tests.chaos.invariants import check
 from tests.chaos.journal import Journal, Told
 from tests.local_processes import ROOT, clean_environment, processes_of, wait_for
@@ -70,6 +70,9 @@ def test_an_interrupted_storm_leaves_nothing_running(tmp_path: Path) -> None:
 # -- The rules ------------------------------------------------------------------------------------
 
 
+DELIVERED = {"paid": "FULFILLED", "refunded": "REVOKED"}
+
+
 def purchase(purchase_id: str, status: str, *, refunded: int = 0) -> Purchase:
     return Purchase(
         id=purchase_id,
@@ -81,6 +84,8 @@ def purchase(purchase_id: str, status: str, *, refunded: int = 0) -> Purchase:
         reserved_until=datetime(2026, 1, 1, tzinfo=UTC),
         release_reason="expired" if status == "released" else "",
         problem="",
+        was_paid=status in DELIVERED,
+        delivery=DELIVERED.get(status),
     )
 
 
@@ -152,6 +157,19 @@ def at_stripe(name: str, **changes: object) -> Damage:
     return damage
 
 
+def delivery(name: str, new: str | None) -> Damage:
+    """Something else became of the purchase than should."""
+
+    def damage(books: Books, journal: Journal) -> None:
+        books.purchases[name] = dataclasses.replace(books.purchases[name], delivery=new)
+
+    return damage
+
+
+def upgraded(tier: str, upgrades: int) -> Damage:
+    return lambda books, _: books.upgraded.append(Upgraded("attendee1", tier, upgrades))
+
+
 def stock(**changes: int) -> Damage:
     """The offer's counters are others."""
 
@@ -168,6 +186,7 @@ PAID = "what is paid was paid at Stripe, once"
 DECIDED = "what the bank has decided is on record"
 PAYABLE = "nobody can pay for what is over"
 TOLD = "what buyers were told is true"
+DELIVERS = "what is paid for is delivered, and what is refunded taken back"
 ONCE = "one Idempotency-Key made at most one purchase"
 
 
@@ -193,6 +212,12 @@ ONCE = "one Idempotency-Key made at most one purchase"
         pytest.param(DECIDED, status("sold", "payment_processing"), id="settled, not noticed"),
         pytest.param(PAYABLE, at_stripe("released", status="open"), id="released, still payable"),
         pytest.param(PAYABLE, at_stripe("sold", status="open"), id="sold, still payable"),
+        pytest.param(DELIVERS, delivery("sold", None), id="paid, never taken on"),
+        pytest.param(DELIVERS, delivery("sold", "PENDING"), id="paid, never delivered"),
+        pytest.param(DELIVERS, delivery("refunded", "FULFILLED"), id="refunded, and kept"),
+        pytest.param(DELIVERS, delivery("released", "FULFILLED"), id="delivered unpaid"),
+        pytest.param(DELIVERS, upgraded("vip", 0), id="a tier kept after the refund"),
+        pytest.param(DELIVERS, upgraded("standard", 1), id="a tier that was never given"),
         pytest.param(TOLD, lambda books, _: books.purchases.pop("released"), id="forgotten"),
         pytest.param(TOLD, status("sold", "refunded"), id="refunded though nobody asked"),
         pytest.param(

@@ -23,7 +23,21 @@ FROM offers_offer o LEFT JOIN purchases_purchase p ON p.offer_id = o.id
 GROUP BY o.id
 """
 PURCHASES = """
-SELECT p.*, u.username FROM purchases_purchase p JOIN auth_user u ON u.id = p.user_id
+SELECT p.*, u.username, f.status AS delivery,
+       EXISTS (SELECT FROM purchases_purchasetransition t
+               WHERE t.purchase_id = p.id AND t.to_status = 'paid') AS was_paid
+FROM purchases_purchase p
+JOIN auth_user u ON u.id = p.user_id
+LEFT JOIN fulfillment_fulfillment f ON f.purchase_id = p.id
+"""
+# Of everybody who ever had an upgrade: the tier they are at, and how many upgrades they have now.
+UPGRADED = """
+SELECT u.username AS buyer, t.slug AS tier, count(*) FILTER (WHERE g.revoked_at IS NULL) AS upgrades
+FROM fulfillment_ticketupgrade g
+JOIN offers_registration r ON r.id = g.registration_id
+JOIN offers_tickettier t ON t.id = r.ticket_tier_id
+JOIN auth_user u ON u.id = r.user_id
+GROUP BY 1, 2
 """
 
 
@@ -69,6 +83,17 @@ class Purchase:
     reserved_until: datetime
     release_reason: str
     problem: str
+    was_paid: bool = False
+    delivery: str | None = None
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """An attendee who has or had an upgrade of their ticket."""
+
+    buyer: str
+    tier: str
+    upgrades: int
 
 
 @dataclass(frozen=True)
@@ -101,6 +126,7 @@ class Books:
     stock: list[Stock] = field(default_factory=list)
     purchases: dict[str, Purchase] = field(default_factory=dict)
     sessions: list[Session] = field(default_factory=list)
+    upgraded: list[Upgraded] = field(default_factory=list)
     loose_ends: dict[str, int] = field(default_factory=dict)
 
     def sessions_of(self, purchase_id: str) -> list[Session]:
@@ -119,7 +145,8 @@ def read_books(stack: Stack, bank: Bank) -> Books:
     with stack.connect() as connection:
         stock = read_stock(connection)
         purchases = [_purchase(row) for row in connection.execute(PURCHASES)]
-    return Books(stock, {p.id: p for p in purchases}, read_sessions(bank))
+        upgraded = [Upgraded(**row) for row in connection.execute(UPGRADED)]
+    return Books(stock, {p.id: p for p in purchases}, read_sessions(bank), upgraded)
 
 
 def read_sessions(bank: Bank) -> list[Session]:
@@ -155,4 +182,6 @@ def _purchase(row: dict[str, Any]) -> Purchase:
         reserved_until=row["reserved_until"],
         release_reason=row["release_reason"],
         problem=row.get("problem") or "",
+        was_paid=row["was_paid"],
+        delivery=row["delivery"],
     )

@@ -24,6 +24,7 @@ def check(books: Books, journal: Journal) -> list[tuple[str, str]]:
         "nobody can pay for what is over": nothing_payable(books),
         "what buyers were told is true": promises(books, journal),
         "one Idempotency-Key made at most one purchase": one_per_key(journal),
+        "what is paid for is delivered, and what is refunded taken back": deliveries(books),
     }
     found = [(rule, detail) for rule, details in rules.items() for detail in details]
     return [*journal.violations, *found]
@@ -126,6 +127,22 @@ def one_per_key(journal: Journal) -> Iterator[str]:
     for key, times in journal.made_by_key.items():
         if times > 1:
             yield f"key {key} was answered 201 {times} times"
+
+
+def deliveries(books: Books) -> Iterator[str]:
+    """Nobody waits for what they paid for; nobody keeps what they got the money back for."""
+    for purchase in books.purchases.values():
+        wanted: tuple[str | None, ...] = (None,)
+        if purchase.was_paid:
+            is_back = purchase.status in OVER
+            wanted = ("REVOKED",) if is_back else ("FULFILLED", "PROCESSING")
+        if purchase.delivery not in wanted:
+            yield f"the fulfilment of {_told(purchase)} is {purchase.delivery}"
+    for attendee in books.upgraded:
+        # `attendee2` has been a VIP from the beginning.
+        wanted = "vip" if attendee.upgrades or attendee.buyer == "attendee2" else "standard"
+        if attendee.tier != wanted:
+            yield f"{attendee.buyer} is {attendee.tier} with {attendee.upgrades} upgrades"
 
 
 def _told(purchase: Purchase) -> str:

@@ -14,9 +14,15 @@ WARES = {
     "Backstage tour": ("120.00", "USD", 20, 5),
     "Poster, signed": ("4500", "JPY", 20, 4),
     "Tote bag": ("15.00", "EUR", 5000, 4),
-    "Livestream": ("9.50", "USD", None, 3),
+    "Ticket for the afterparty": ("9.50", "USD", None, 3),
     "Sticker sheet": ("0.00", "USD", 300, 2),
     "Dinner": ("12.500", "KWD", 400, 2),
+}
+# What is not named here is merchandise, collected at the event.
+TYPES = {
+    "Backstage tour": {"offer_type": "TICKET_UPGRADE", "ticket_tier": "vip"},
+    "Ticket for the afterparty": {"offer_type": "TICKET_UPGRADE", "ticket_tier": "vip"},
+    "Dinner": {"offer_type": "SERVICE"},
 }
 SCARCE = ("Backstage tour", "Poster, signed")
 ARCHIVED = "Dinner"
@@ -54,7 +60,7 @@ class Organizer(threading.Thread):
                 json={
                     "event": EVENT,
                     "title": title,
-                    "offer_type": "MERCHANDISE",
+                    **TYPES.get(title, {"offer_type": "MERCHANDISE"}),
                     "placement": "IN_EVENT",
                     "price": price,
                     "currency": currency,

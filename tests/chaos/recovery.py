@@ -30,7 +30,11 @@ SELECT (SELECT count(*) FROM purchases_purchase
        (SELECT count(*) FROM purchases_stripeevent
         WHERE state IN ('stored', 'failed')) AS "unprocessed webhooks",
        (SELECT count(*) FROM purchases_purchase
-        WHERE status IN ('refunding', 'refund_due')) AS "refunds under way"
+        WHERE status IN ('refunding', 'refund_due')) AS "refunds under way",
+       (SELECT count(*) FROM purchases_purchase WHERE fulfillment_due)
+       + (SELECT count(*) FROM fulfillment_fulfillment
+          WHERE due_at IS NOT NULL) AS "deliveries under way",
+       (SELECT count(*) FROM purchases_email WHERE state = 'waiting') AS "e-mails not sent"
 """
 GIVEN_UP = "SELECT id, type FROM purchases_stripeevent WHERE state = 'dead'"
 REFUNDS = """
