@@ -79,6 +79,7 @@ class FulfillmentAdmin(ReadOnly, ScopedAdmin):
     list_select_related = ("purchase__user",)
     search_fields = ("=id", "=purchase__id", "purchase__offer_title", "purchase__user__username")
     date_hierarchy = "paid_at"
+    show_full_result_count = False
     fields = (
         "id", "purchase", "buyer", "type", "status", "error", "attempts", "due_at", "paid_at",
         "created_at", "fulfilled_at", "revoked_at",

@@ -8,12 +8,17 @@ die anywhere, run twice or race another: the row is still there to be claimed, o
 due is claimed by ``fulfillment.queue``. A message after the payment only makes both sooner.
 """
 
+import math
+import time
 import uuid
 from datetime import datetime, timedelta
+from enum import Enum
 from types import ModuleType
+from typing import Any
 
+import psycopg
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from fulfillment import announcements, transitions
@@ -60,8 +65,11 @@ DELIVERERS: dict[str, ModuleType] = {
 
 # About four hours of tries, then a person has to look.
 ATTEMPTS = 12
-# What only a person can supply is looked for again by itself, but quietly and not often.
-LOOK_AGAIN = timedelta(hours=1)
+# What only a person can supply is looked for again by itself, quietly: every hour in the beginning,
+# then once for each quarter of the time it has been waiting, at least once a day.
+SOONEST_LOOK, LATEST_LOOK = timedelta(hours=1), timedelta(days=1)
+# What waits for ``hear_of`` when it has left the queue, and was neither delivered nor revoked.
+STOOD_STILL = (Status.PENDING, Status.FAILED)
 # A database in trouble is no failed attempt.
 PUT_OFF_BUSY = timedelta(seconds=15)
 
@@ -69,20 +77,41 @@ PUT_OFF_BUSY = timedelta(seconds=15)
 # -- Hearing of payments and refunds --------------------------------------------------------------
 
 
-def take_in(*, now: datetime, limit: int = 500) -> int:
+class Outcome(Enum):
+    """What an attempt says about its deliverer."""
+
+    WORKED = "it delivered, or said what a person has to supply"
+    BROKE = "it raised what nobody foresaw"
+    NOTHING = "it wasn't asked, or the database was in trouble"
+
+
+def take_in(*, now: datetime, until: float = math.inf, limit: int = 500) -> int:
     """Make a fulfilment for each purchase that became paid, revoke those refunded.
 
-    Called by the sweep; returns how many purchases it looked at.
+    Called by the sweep, which may have to end ``until`` a moment of the monotonic clock. Returns
+    how many purchases it looked at. Those that another process has locked are that one's to do.
     """
-    news = Purchase.objects.filter(fulfillment_due=True).order_by("paid_at")
-    found = list(news.values_list("pk", flat=True)[:limit])
-    for purchase_id in found:
+    failed: list[uuid.UUID] = []
+    for looked_at in range(limit):
+        news = Purchase.objects.filter(fulfillment_due=True).exclude(pk__in=failed)
+        purchase = None
         try:
-            hear_of(purchase_id, now=now)
-        except Exception as error:  # noqa: BLE001 - the flag stays; the others get their turn
+            with transaction.atomic():
+                purchase = (
+                    news.order_by("paid_at")
+                    .select_for_update(skip_locked=True, of=("self",), no_key=True)
+                    .first()
+                )
+                if purchase is None or time.monotonic() > until:
+                    return looked_at
+                _hear_of(purchase, now=now)
+        except Exception as error:  # the flag stays; the others get their turn
             drop_broken_connection()
-            log_failure("take_in", Purchase.objects.get(pk=purchase_id), error)
-    return len(found)
+            if purchase is None:
+                raise
+            failed.append(purchase.pk)
+            log_failure("take_in", purchase, error)
+    return limit
 
 
 @retried
@@ -93,26 +122,26 @@ def hear_of(purchase_id: uuid.UUID, *, now: datetime) -> Fulfillment | None:
     lowered in the same transaction, so each change is heard of once, whoever comes first.
     """
     with transaction.atomic():
-        purchase = purchases.lock(purchase_id)
-        fulfillment = Fulfillment.objects.filter(purchase=purchase).first()
-        if not purchase.fulfillment_due:
-            return fulfillment
-        # It may be refunded by now: what was sold and taken back between two sweeps is told too.
-        if (
-            fulfillment is None
-            and purchase.transitions.filter(to_status=PurchaseStatus.PAID).exists()
-        ):
-            fulfillment = _take_on(purchase, now=now)
-        if fulfillment is not None:
-            fulfillment = transitions.lock(fulfillment.pk)
-            if purchase.status == PurchaseStatus.REFUNDED:
-                _take_back(fulfillment, now=now)
-            elif fulfillment.status == Status.PENDING and not fulfillment.is_due:
-                # It stood still while a refund was under way, which then failed.
-                fulfillment.due_at = now
-                fulfillment.save(update_fields=["due_at"])
-        purchase.fulfillment_due = False
-        purchase.save(update_fields=["fulfillment_due"])
+        return _hear_of(purchases.lock(purchase_id), now=now)
+
+
+def _hear_of(purchase: Purchase, *, now: datetime) -> Fulfillment | None:
+    fulfillment = Fulfillment.objects.filter(purchase=purchase).first()
+    if not purchase.fulfillment_due:
+        return fulfillment
+    # It may be refunded by now: what was sold and taken back between two sweeps is told too.
+    if fulfillment is None and purchase.transitions.filter(to_status=PurchaseStatus.PAID).exists():
+        fulfillment = _take_on(purchase, now=now)
+    if fulfillment is not None:
+        fulfillment = transitions.lock(fulfillment.pk)
+        if purchase.status == PurchaseStatus.REFUNDED:
+            _take_back(fulfillment, now=now)
+        elif fulfillment.status in STOOD_STILL and not fulfillment.is_due:
+            # While a refund was under way, which then failed.
+            fulfillment.due_at = now
+            fulfillment.save(update_fields=["due_at"])
+    purchase.fulfillment_due = False
+    purchase.save(update_fields=["fulfillment_due"])
     return fulfillment
 
 
@@ -126,7 +155,8 @@ def _take_on(purchase: Purchase, *, now: datetime) -> Fulfillment:
         due_at=now,
     )
     transitions.record(fulfillment, "take_on", None, now=now, source="worker")
-    mail.enqueue(purchase, Email.Occasion.CONFIRMED, now=now)
+    if purchase.status != PurchaseStatus.REFUNDED:
+        mail.enqueue(purchase, Email.Occasion.CONFIRMED, now=now)
     announcements.paid(purchase, now=now)
     return fulfillment
 
@@ -140,35 +170,36 @@ def _take_back(fulfillment: Fulfillment, *, now: datetime) -> None:
 # -- Delivering -----------------------------------------------------------------------------------
 
 
-def attempt(claimed: Fulfillment, *, now: datetime) -> bool:
-    """Deliver what the caller has claimed, or note why not; whether the deliverer works.
+def attempt(claimed: Fulfillment, *, now: datetime) -> Outcome:
+    """Deliver what the caller has claimed, or note why not.
 
-    Called by ``fulfillment.queue`` outside any transaction. A deliverer works that says what a
-    person has to supply. Raises nothing but what the database does when it can't be told why not:
-    the claim's end brings the row back then.
+    Called by ``fulfillment.queue`` outside any transaction. Raises nothing but what the database
+    does when it can't be told why not: the claim's end brings the row back then.
     """
     try:
-        _deliver(claimed, now=now)
+        return _deliver(claimed, now=now)
     except CannotDeliver as missing:
         _fail(claimed, str(missing), now=now)
+        return Outcome.WORKED
     except Exception as error:  # noqa: BLE001 - noted and logged; the others get their turn
         drop_broken_connection()
         _put_off(claimed, error, now=now)
-        return False
-    return True
+        return Outcome.NOTHING if database_is_busy(error) else Outcome.BROKE
 
 
 @retried
-def _deliver(claimed: Fulfillment, *, now: datetime) -> None:
+def _deliver(claimed: Fulfillment, *, now: datetime) -> Outcome:
     with transaction.atomic():
         fulfillment = transitions.lock(claimed.pk)
         if fulfillment.due_at != claimed.due_at:
-            return  # this worker was so slow that the row went to another, or a refund was faster
+            # This worker was so slow that the row went to another, or a refund was faster.
+            return Outcome.NOTHING
         if fulfillment.purchase.status != PurchaseStatus.PAID:
             # On its way back: it waits for ``hear_of``, whatever becomes of the refund.
-            fulfillment.status = Status.PENDING
+            if fulfillment.status == Status.PROCESSING:
+                fulfillment.status = Status.PENDING  # as before the claim
             _leave_queue(fulfillment, "status")
-            return
+            return Outcome.NOTHING
         if DELIVERERS[fulfillment.type].deliver(fulfillment, now=now):
             transitions.apply(fulfillment, FULFILL, now=now, source="worker")
         elif fulfillment.status == Status.PROCESSING:
@@ -176,6 +207,7 @@ def _deliver(claimed: Fulfillment, *, now: datetime) -> None:
             _leave_queue(fulfillment, "error")
         else:
             transitions.apply(fulfillment, HAND_OVER, now=now, source="worker")
+    return Outcome.WORKED
 
 
 def _leave_queue(fulfillment: Fulfillment, *changed: str) -> None:
@@ -190,47 +222,54 @@ def _fail(claimed: Fulfillment, why: str, *, now: datetime) -> None:
         fulfillment = transitions.lock(claimed.pk)
         if fulfillment.due_at != claimed.due_at:
             return
-        again = timezone.now() + LOOK_AGAIN
+        clock = timezone.now()
+        waited = (clock - fulfillment.created_at) / 4
+        # A look is no failed attempt: those are counted from here.
+        news: dict[str, Any] = {
+            "due_at": clock + min(max(waited, SOONEST_LOOK), LATEST_LOOK),
+            "error": why,
+            "attempts": 0,
+        }
         if fulfillment.status == Status.FAILED:
-            fulfillment.due_at, fulfillment.error = again, why
-            fulfillment.save(update_fields=["due_at", "error"])
+            _write(fulfillment, **news)
             return
-        transitions.apply(
-            fulfillment, FAIL, now=now, source="worker", reason=why, due_at=again, error=why
-        )
+        transitions.apply(fulfillment, FAIL, now=now, source="worker", reason=why, **news)
         transaction.on_commit(lambda: alert("cannot_deliver", fulfillment.purchase, detail=why))
 
 
 @retried
 def _put_off(claimed: Fulfillment, error: Exception, *, now: datetime) -> None:
-    said = f"{type(error).__name__}: {error}"
+    said = _said(error)
     with transaction.atomic():
         fulfillment = transitions.lock(claimed.pk)
         log_failure("deliver", fulfillment.purchase, error, attempts=fulfillment.attempts)
         if fulfillment.due_at != claimed.due_at:
             return
+        later = timezone.now() + row_queue.delay(fulfillment.attempts)
         if database_is_busy(error):
-            fulfillment.attempts -= 1
-            fulfillment.due_at, fulfillment.error = timezone.now() + PUT_OFF_BUSY, said
-            fulfillment.save(update_fields=["attempts", "due_at", "error"])
-        elif not fulfillment.is_stalled and (
-            fulfillment.status == Status.FAILED or fulfillment.attempts >= ATTEMPTS
-        ):
+            later = timezone.now() + PUT_OFF_BUSY
+            _write(fulfillment, attempts=fulfillment.attempts - 1, due_at=later, error=said)
+        elif fulfillment.attempts >= ATTEMPTS and not fulfillment.is_stalled:
             _give_up(fulfillment, said, now=now)
         elif fulfillment.status == Status.FAILED:
-            fulfillment.due_at, fulfillment.error = timezone.now() + LOOK_AGAIN, said
-            fulfillment.save(update_fields=["due_at", "error"])
+            _write(fulfillment, due_at=later, error=said)
         else:
-            later = timezone.now() + row_queue.delay(fulfillment.attempts)
-            transitions.apply(
-                fulfillment,
-                PUT_OFF,
-                now=now,
-                source="worker",
-                reason=said,
-                due_at=later,
-                error=said,
-            )
+            news: dict[str, Any] = {"due_at": later, "error": said}
+            transitions.apply(fulfillment, PUT_OFF, now=now, source="worker", reason=said, **news)
+
+
+def _write(fulfillment: Fulfillment, **changes: Any) -> None:
+    """Store what doesn't change the status."""
+    for field, value in changes.items():
+        setattr(fulfillment, field, value)
+    fulfillment.save(update_fields=list(changes))
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, without the contents of a row, which PostgreSQL may quote: an address."""
+    if isinstance(error, DatabaseError) and isinstance(error.__cause__, psycopg.Error):
+        return f"{type(error).__name__}: {error.__cause__.diag.message_primary}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _give_up(fulfillment: Fulfillment, said: str, *, now: datetime) -> None:
@@ -266,6 +305,7 @@ def retry(
     return fulfillment
 
 
+@retried
 def retry_offer(offer_id: uuid.UUID, *, now: datetime) -> int:
     """Have what failed or waits of one offer tried again soon, because somebody mended the cause.
 
@@ -275,10 +315,14 @@ def retry_offer(offer_id: uuid.UUID, *, now: datetime) -> int:
     waiting = Fulfillment.objects.filter(
         purchase__offer_id=offer_id, status__in=[Status.PENDING, Status.FAILED]
     ).exclude(purchase__status=PurchaseStatus.REFUNDING)
-    count = waiting.update(due_at=now, attempts=0, is_stalled=False)
-    if count:
-        transaction.on_commit(lambda: wake("fulfillment.deliver"))
-    return count
+    with transaction.atomic():
+        # In one order, whoever else changes many of them at once.
+        rows = waiting.order_by("pk").select_for_update(of=("self",), no_key=True)
+        chosen = list(rows.values_list("pk", flat=True))
+        Fulfillment.objects.filter(pk__in=chosen).update(due_at=now, attempts=0, is_stalled=False)
+        if chosen:
+            transaction.on_commit(lambda: wake("fulfillment.deliver"))
+    return len(chosen)
 
 
 @retried

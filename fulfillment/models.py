@@ -61,12 +61,15 @@ class Fulfillment(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(
-                fields=["due_at"], condition=Q(due_at__isnull=False), name="fulfillment_queue"
+                fields=["paid_at", "id"],
+                condition=Q(due_at__isnull=False, is_stalled=False),
+                name="fulfillment_queue",
             ),
             models.Index(
                 fields=["type", "paid_at"], condition=Q(is_stalled=True), name="fulfillment_stalled"
             ),
             models.Index(fields=["status", "paid_at"], name="fulfillment_by_status"),
+            models.Index(fields=["paid_at"], name="fulfillment_by_payment"),
         ]
 
     def __str__(self) -> str:

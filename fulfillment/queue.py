@@ -7,16 +7,22 @@ in the order of payment, with all their attempts. If only the other does, the tr
 stalled ones after all: each is put off and given up by itself, and the type goes on without them.
 """
 
+import math
+import threading
+import time
 import uuid
 from collections import defaultdict
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
+from django.db import transaction
 from django.db.models import Case, F, QuerySet, Value, When
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from fulfillment import delivery
+from fulfillment.delivery import Outcome
 from fulfillment.models import Fulfillment
 from fulfillment.states import Status
 from offers import row_queue
@@ -27,25 +33,48 @@ logger = structlog.get_logger(__name__)
 # A delivery is a few statements; after that its worker is taken for dead.
 LEASE = timedelta(seconds=60)
 BREAK_AFTER = 5
+# Beat starts a sweep every 30 s.
+SWEEP_SECONDS = 20
+# One thread of a process at a time.
+_sweeping = threading.Lock()
 SET_ASIDE = timedelta(minutes=1)
 
 
 def due(*, now: datetime) -> QuerySet[Fulfillment]:
     """What a worker has to look at, in the order of payment."""
-    waiting = Fulfillment.objects.filter(due_at__lte=now, is_stalled=False)
+    # `isnull` once more, for the partial index.
+    waiting = Fulfillment.objects.filter(due_at__isnull=False, due_at__lte=now, is_stalled=False)
     return waiting.order_by("paid_at", "pk")
 
 
-def deliver_due(*, now: datetime, limit: int = 1000) -> int:
-    """Deliver what is due; called by the sweep. Returns how many were looked at."""
+def sweep(*, now: datetime) -> int:
+    """Take in what no message reached, and deliver what is due; called by beat and by nudges.
+
+    Returns how many were looked at: none where this process is at it already, or has been for long
+    enough. Its other threads are for payments, refunds and holds.
+    """
+    if not _sweeping.acquire(blocking=False):
+        return 0
+    try:
+        until = time.monotonic() + SWEEP_SECONDS
+        delivery.take_in(now=now, until=until)
+        return deliver_due(now=now, until=until)
+    finally:
+        _sweeping.release()
+
+
+def deliver_due(*, now: datetime, until: float = math.inf, limit: int = 1000) -> int:
+    """Deliver what is due. Returns how many were looked at."""
     broken = {kind for kind in _stalled_types() if not _works_again(kind, now=now)}
     failed: defaultdict[str, list[uuid.UUID]] = defaultdict(list)
     for looked_at in range(limit):
         claimed = _claim(due(now=now).exclude(type__in=broken))
-        if claimed is None:
+        if claimed is None or time.monotonic() > until:
             return looked_at
-        if delivery.attempt(claimed, now=now):
+        outcome = delivery.attempt(claimed, now=now)
+        if outcome is Outcome.WORKED:
             failed[claimed.type] = []
+        if outcome is not Outcome.BROKE:
             continue
         failed[claimed.type].append(claimed.pk)
         if len(failed[claimed.type]) == BREAK_AFTER:
@@ -72,10 +101,7 @@ def _claim(rows: QuerySet[Fulfillment]) -> Fulfillment | None:
     # What has failed stays so for everybody to see until it is delivered.
     taken = Case(When(status=Status.PENDING, then=Value(Status.PROCESSING)), default=F("status"))
     claimed = row_queue.claim(rows, clock=timezone.now(), lease=LEASE, limit=1, status=taken)
-    if not claimed:
-        return None
-    claimed[0].refresh_from_db(fields=["status"])
-    return claimed[0]
+    return claimed[0] if claimed else None
 
 
 # -- A deliverer that is broken -------------------------------------------------------------------
@@ -86,9 +112,8 @@ def _stalled(kind: str) -> QuerySet[Fulfillment]:
 
 
 def _stalled_types() -> set[str]:
-    return set(
-        Fulfillment.objects.filter(is_stalled=True).order_by().values_list("type", flat=True)
-    )
+    stalled = Fulfillment.objects.filter(is_stalled=True).order_by()
+    return set(stalled.values_list("type", flat=True).distinct())
 
 
 def _stall(failed: list[uuid.UUID]) -> None:
@@ -101,18 +126,30 @@ def _works_again(kind: str, *, now: datetime) -> bool:
     first = _claim(_stalled(kind).exclude(status=Status.PROCESSING, due_at__gt=now))
     if first is None:
         return not _stalled(kind).exists()
-    if delivery.attempt(first, now=now):
-        _stalled(kind).update(is_stalled=False, due_at=now, attempts=0)
+    outcome = delivery.attempt(first, now=now)
+    if outcome is Outcome.WORKED:
+        _let_go(kind, due_at=now, attempts=0)
         logger.info("deliverer works again", fulfillment_type=kind)
         return True
+    if outcome is Outcome.NOTHING:
+        return False  # it says nothing of the deliverer; the next sweep tries another one
     behind = _claim(due(now=now).filter(type=kind))
     if behind is None:
         return False
-    if delivery.attempt(behind, now=now):
+    outcome = delivery.attempt(behind, now=now)
+    if outcome is Outcome.WORKED:
         # Not at once, or they would break this sweep too before it comes to those behind them.
-        later = timezone.now() + SET_ASIDE
-        _stalled(kind).update(is_stalled=False, due_at=Greatest("due_at", later))
+        _let_go(kind, due_at=Greatest("due_at", timezone.now() + SET_ASIDE))
         return True
-    # Next time another one is tried: this may be a bad one too.
-    _stall([behind.pk])
+    if outcome is Outcome.BROKE:
+        # Next time another one is tried: this may be a bad one too.
+        _stall([behind.pk])
     return False
+
+
+def _let_go(kind: str, **changes: Any) -> None:
+    with transaction.atomic():
+        # In one order, whoever else changes many of them at once.
+        rows = _stalled(kind).order_by("pk").select_for_update(no_key=True)
+        chosen = list(rows.values_list("pk", flat=True))
+        Fulfillment.objects.filter(pk__in=chosen).update(is_stalled=False, **changes)

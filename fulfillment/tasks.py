@@ -5,16 +5,14 @@ import uuid
 from celery import shared_task
 from django.utils import timezone
 
-from fulfillment import delivery, queue
+from fulfillment import queue
 from fulfillment.bookings import following, reminders
 
 
 @shared_task(name="fulfillment.deliver")
 def deliver() -> int:
     """Take in what no message reached, and deliver what is due."""
-    now = timezone.now()
-    delivery.take_in(now=now)
-    return queue.deliver_due(now=now)
+    return queue.sweep(now=timezone.now())
 
 
 @shared_task(name="fulfillment.deliver_purchase")

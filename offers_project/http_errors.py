@@ -167,7 +167,7 @@ def server_failed(request: HttpRequest) -> HttpResponse:
     return server_error(request)
 
 
-def telling_why_not(
+def refusing_with_a_page(
     view: Callable[..., HttpResponseBase], *, template: str
 ) -> Callable[..., HttpResponseBase]:
     """``view``, whose refusals are a page of their own with the table's status.

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import traceback
 from typing import Any
 
 import structlog
@@ -10,16 +11,23 @@ from django.core.exceptions import ImproperlyConfigured
 STYLES = ("console", "json")
 
 
-# Whoever has the address of bought content has the content.
-SECRET_ADDRESS = re.compile(r"(/content/)[^\s/?]+")
+# Whoever has the address of bought content has the content; a code opens doors.
+SECRET_ADDRESS = re.compile(r"(/(?:content|check-in)/)[^\s/?]+")
+# PostgreSQL quotes the row that it refuses, with whatever is in it: a name, an address.
+QUOTED_ROW = re.compile(r"DETAIL: .*")
 
 
 def without_secret_addresses(logger: Any, method: str, line: dict[str, Any]) -> dict[str, Any]:
-    """A structlog processor: in what is said of requests, ``/content/…`` ends there."""
+    """A structlog processor: in what is said of requests, such addresses end early."""
     for key in ("event", "request"):
         if isinstance(line.get(key), str):
             line[key] = SECRET_ADDRESS.sub(r"\1…", line[key])
     return line
+
+
+def plain_traceback(exc_info: Any) -> str:
+    """A traceback without local variables, secrets among them, and without rows of the database."""
+    return QUOTED_ROW.sub("DETAIL: …", "".join(traceback.format_exception(*exc_info)))
 
 
 def configure(*, level: str, style: str) -> dict[str, Any]:
@@ -51,13 +59,18 @@ def configure(*, level: str, style: str) -> dict[str, Any]:
     )
     if style == "json":
         render: list[Any] = [
-            structlog.processors.ExceptionRenderer(),
+            structlog.processors.ExceptionRenderer(plain_traceback),
             structlog.processors.JSONRenderer(),
         ]
     else:
-        # Plain, because rich's tracebacks show every local variable, secrets among them.
-        plain = structlog.dev.plain_traceback
-        render = [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain)]
+        render = [
+            structlog.dev.ConsoleRenderer(
+                colors=False,
+                exception_formatter=lambda out, exc_info: out.write(
+                    "\n" + plain_traceback(exc_info)
+                ),
+            )
+        ]
     return {
         "version": 1,
         "disable_existing_loggers": False,

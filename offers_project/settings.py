@@ -384,6 +384,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1.0.0",
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
@@ -394,6 +395,7 @@ SPECTACULAR_SETTINGS = {
         },
         "BadRequestTypeEnum": "offers_project.openapi.BAD_REQUEST_TYPES",
         "PurchaseStatusEnum": "purchases.states.Status",
+        "FulfillmentStatusEnum": "fulfillment.states.Status",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_standardized_errors.openapi_hooks.postprocess_schema_enums",

@@ -16,7 +16,7 @@ from fulfillment.viewsets import PurchaseViewSet
 from offers.throttling import LoginsPerAddress, LoginsPerName
 from offers.viewsets import EventViewSet, OfferViewSet
 from offers_project import health
-from offers_project.http_errors import telling_why_not
+from offers_project.http_errors import refusing_with_a_page
 from offers_project.login import LimitedLogin
 from purchases import pages
 from purchases.viewsets import StripeWebhookView
@@ -60,7 +60,7 @@ urlpatterns = [
     path("purchases/<uuid:purchase_id>/cancel", pages.cancel, name="purchase-cancel"),
     path(
         "content/<str:token>",
-        telling_why_not(content_page, template="fulfillment/not_opened.html"),
+        refusing_with_a_page(content_page, template="fulfillment/not_opened.html"),
         name="content",
     ),
     path("purchases/<uuid:purchase_id>/code.svg", CodeImage.as_view(), name="purchase-code-svg"),

@@ -207,9 +207,9 @@ class EmailAdmin(ReadOnly, ScopedAdmin):
     list_display = (
         "created_at", "purchase", "occasion", "reference", "state", "attempts", "sent_at", "error",
     )  # fmt: skip
-    list_filter = ("state", "occasion")
+    list_filter = ("state",)
     list_select_related = ("purchase",)
-    search_fields = ("=purchase__id", "=reference")
+    search_fields = ("=purchase__id", "=reference", "=occasion")
     fields = (
         "purchase", "occasion", "reference", "attached", "state", "attempts", "due_at", "error",
         "created_at", "sent_at",

@@ -100,7 +100,7 @@ def test_list_of_purchases_takes_as_many_queries_for_many_bookings(
     slot = service.slot(capacity=50)
     for _ in range(30):
         service.pick(service.sold(user=user), slot)
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(10):
         listed = client_of(user).get("/api/v1/purchases/").json()["results"]
     assert len([p for p in listed if p["fulfillment"]["scheduled_at"]]) == 30
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import time_machine
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.utils import timezone
 from psycopg import errors as pg
 
@@ -160,7 +160,7 @@ def test_refund_takes_back_what_was_delivered(paid: Callable[..., Purchase]) -> 
     assert Fulfillment.objects.get().transitions.filter(to_status=Status.REVOKED).count() == 1
 
 
-def test_purchase_paid_and_refunded_between_two_sweeps_is_confirmed_and_never_delivered(
+def test_purchase_paid_and_refunded_between_two_sweeps_is_never_delivered_nor_confirmed(
     paid: Callable[..., Purchase],
 ) -> None:
     purchase = paid()
@@ -168,7 +168,9 @@ def test_purchase_paid_and_refunded_between_two_sweeps_is_confirmed_and_never_de
     sweep()
     assert statuses() == [Status.REVOKED]
     assert AccessCode.objects.exclude(fulfillment=None).count() == 0
-    assert Email.objects.filter(occasion="confirmed").count() == 1
+    assert not Email.objects.filter(occasion="confirmed").exists()
+    told = Fulfillment.objects.get().transitions.values_list("name", flat=True)
+    assert list(told) == ["take_on", "revoke"]
 
 
 def test_delivery_stands_still_during_a_refund_and_goes_on_when_that_fails(
@@ -184,6 +186,39 @@ def test_delivery_stands_still_during_a_refund_and_goes_on_when_that_fails(
     back(purchase, states.REFUND_FAILED)
     sweep()
     assert statuses() == [Status.FULFILLED]
+
+
+def test_second_sweep_of_a_process_leaves_it_to_the_first(
+    paid: Callable[..., Purchase], broken: Broken
+) -> None:
+    paid()
+    broken.error = None
+    with queue._sweeping:
+        assert queue.sweep(now=timezone.now()) == 0
+    assert not Fulfillment.objects.exists()
+    assert queue.sweep(now=timezone.now()) == 1
+    assert statuses() == [Status.FULFILLED]
+
+
+def test_sweep_ends_when_its_time_is_up(
+    paid: Callable[..., Purchase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(3):
+        paid(n)
+    monkeypatch.setattr(queue, "SWEEP_SECONDS", 0)
+    assert queue.sweep(now=timezone.now()) == 0
+    assert Fulfillment.objects.count() == 0
+
+
+def test_purchase_that_another_process_has_locked_is_left_to_that_one(
+    paid: Callable[..., Purchase],
+) -> None:
+    locked, free = paid(1), paid(2)
+    with transaction.atomic():
+        purchases.lock(locked.pk)
+        [looked_at] = at_once([lambda: delivery.take_in(now=timezone.now())])
+    assert looked_at == 1
+    assert Fulfillment.objects.get().purchase_id == free.pk
 
 
 def test_one_purchase_that_cannot_be_taken_in_does_not_stop_the_others(
@@ -332,17 +367,91 @@ def test_what_only_a_person_can_supply_fails_at_once_and_is_looked_for_every_hou
     sweep()
     row = Fulfillment.objects.get()
     assert (row.status, row.error) == (Status.FAILED, "There is no more of it: get some.")
-    for hour in (1.1, 2.2, 3.3):
+    for hour in (0.9, 1.1, 2.2, 3.3):
         sweep(minutes=hour * 60)
     assert len(broken.asked) == 4
+    sweep(minutes=30 * 24 * 60)
+    asked = len(broken.asked)
+    sweep(minutes=30 * 24 * 60 + 23 * 60)  # by now, once a day will do
+    assert len(broken.asked) == asked
     assert statuses() == [Status.FAILED]
     assert len([r for r in caplog.records if "cannot_deliver" in str(r.msg)]) == 1
     assert Fulfillment.objects.get().transitions.filter(name="fail").count() == 1
 
     broken.error = None
-    sweep(minutes=270)
+    sweep(minutes=32 * 24 * 60)
     assert statuses() == [Status.FULFILLED]
     assert Fulfillment.objects.get().error == ""
+
+
+def test_what_waited_for_a_person_and_then_met_a_broken_deliverer_is_delivered_once_that_is_mended(
+    paid: Callable[..., Purchase], broken: Broken, caplog: Any
+) -> None:
+    """Codes are imported at last, and the deliverer has a bug that day."""
+    made = [paid(n) for n in range(3 * queue.BREAK_AFTER)]
+    broken.error = CannotDeliver("There is no more of it: get some.")
+    sweep()
+    broken.error = ZeroDivisionError("a bug")
+    assert delivery.retry_offer(made[0].offer_id, now=timezone.now()) == len(made)
+    for number in range(4):
+        sweep(minutes=number / 2)
+    assert statuses() == [Status.FAILED] * len(made)
+    assert len([r for r in caplog.records if "deliverer_broken" in str(r.msg)]) == 1
+    assert not [r for r in caplog.records if "given_up" in str(r.msg)]
+
+    broken.error, broken.asked = None, []
+    sweep(minutes=2.5)
+    assert statuses() == [Status.FULFILLED] * len(made)
+    assert broken.asked == [purchase.pk for purchase in made]
+
+
+def test_one_mishap_of_what_waits_for_a_person_does_not_end_its_wait(
+    paid: Callable[..., Purchase], broken: Broken
+) -> None:
+    paid()
+    broken.error = CannotDeliver("There is no more of it: get some.")
+    sweep()
+    broken.error = ZeroDivisionError("a mishap")
+    sweep(minutes=61)
+    assert statuses() == [Status.FAILED]
+    broken.error = None
+    sweep(minutes=62)
+    assert statuses() == [Status.FULFILLED]
+
+
+def test_database_in_trouble_stalls_nothing(paid: Callable[..., Purchase], broken: Broken) -> None:
+    for n in range(2 * queue.BREAK_AFTER):
+        paid(n)
+    broken.error = OperationalError("canceling statement due to lock timeout")
+    broken.error.__cause__ = pg.LockNotAvailable("canceling statement due to lock timeout")
+    sweep()
+    assert len(broken.asked) == 2 * queue.BREAK_AFTER
+    assert not Fulfillment.objects.filter(is_stalled=True).exists()
+
+
+def test_stalled_purchase_whose_money_is_on_the_way_back_says_nothing_of_the_deliverer(
+    paid: Callable[..., Purchase], broken: Broken
+) -> None:
+    made = [paid(n) for n in range(2 * queue.BREAK_AFTER)]
+    sweep()
+    asked = len(broken.asked)
+    back(made[0], states.REQUEST_REFUND)
+    sweep(minutes=0.5)
+    assert len(broken.asked) == asked
+    assert Fulfillment.objects.filter(is_stalled=True).count() == queue.BREAK_AFTER - 1
+    broken.error = None
+    sweep(minutes=1)
+    assert statuses() == [Status.PENDING, *[Status.FULFILLED] * (len(made) - 1)]
+
+
+def test_row_that_the_database_refused_is_not_quoted(
+    paid: Callable[..., Purchase], broken: Broken
+) -> None:
+    paid()
+    broken.error = IntegrityError("violates a constraint DETAIL: Failing row contains (Ada, 1 St)")
+    broken.error.__cause__ = pg.CheckViolation("violates a constraint DETAIL: (Ada, 1 St)")
+    sweep()
+    assert "Ada" not in Fulfillment.objects.get().error
 
 
 def test_broken_deliverer_does_not_hold_up_the_other_types(
@@ -530,6 +639,15 @@ def test_command_retries_all_that_failed(
     call_command("retry_fulfillment", "--failed")
     assert statuses() == [Status.FULFILLED] * 3
     assert "total: 2 fulfilments" in capsys.readouterr().out
+
+
+def test_command_fails_when_what_it_tried_fails_otherwise(
+    paid: Callable[..., Purchase], broken: Broken
+) -> None:
+    purchase = paid()
+    sweep()
+    with pytest.raises(CommandError, match="1 fulfilments still fail"):
+        call_command("retry_fulfillment", str(purchase.pk))
 
 
 def test_command_says_what_it_was_not_told() -> None:

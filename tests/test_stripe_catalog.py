@@ -64,6 +64,7 @@ def test_offer_made_in_admin_gets_its_product_and_price(sandbox: Any) -> None:
             "placement": "IN_EVENT",
             "price": "5.00",
             "currency": "EUR",
+            "allows_collection": "on",
             "is_active": "on",
         },
     )

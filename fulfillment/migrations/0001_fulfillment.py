@@ -55,7 +55,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='fulfillment',
-            index=models.Index(condition=models.Q(('due_at__isnull', False)), fields=['due_at'], name='fulfillment_queue'),
+            index=models.Index(condition=models.Q(('due_at__isnull', False), ('is_stalled', False)), fields=['paid_at', 'id'], name='fulfillment_queue'),
+        ),
+        migrations.AddIndex(
+            model_name='fulfillment',
+            index=models.Index(fields=['paid_at'], name='fulfillment_by_payment'),
         ),
         migrations.AddIndex(
             model_name='fulfillment',

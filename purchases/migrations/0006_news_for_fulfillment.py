@@ -2,13 +2,34 @@
 
 from django.conf import settings
 from django.db import migrations, models
+from django.utils import timezone
 
 
 def have_paid_ones_heard_of(apps, schema_editor):
-    """What was sold before there was a fulfilment is to be delivered too."""
-    apps.get_model("purchases", "Purchase").objects.filter(status="paid").update(
-        fulfillment_due=True
+    """What was sold before there was a fulfilment is to be delivered too, where it still matters.
+
+    Their buyers have heard of their payment, if not from us: no receipt goes out to them now.
+    """
+    now = timezone.now()
+    paid = apps.get_model("purchases", "Purchase").objects.filter(status="paid")
+    to_come = paid.exclude(event__ends_at__lt=now)
+    email = apps.get_model("purchases", "Email")
+    email.objects.bulk_create(
+        (
+            email(
+                purchase_id=pk,
+                occasion="confirmed",
+                state="given_up",
+                error="Bought before there were receipts.",
+                due_at=now,
+                created_at=now,
+            )
+            for pk in to_come.values_list("pk", flat=True).iterator()
+        ),
+        batch_size=1000,
+        ignore_conflicts=True,
     )
+    to_come.update(fulfillment_due=True)
 
 
 class Migration(migrations.Migration):

@@ -37,10 +37,11 @@ class Command(BaseCommand):
             chosen = chosen.filter(status=Status.FAILED)
         tried = [self._retry(row, dry_run=dry_run) for row in chosen]
         self.stdout.write(f"total: {len(tried)} fulfilments")
-        if still_failing := tried.count(Status.FAILED):
+        if still_failing := sum(tried):
             raise CommandError(f"{still_failing} fulfilments still fail: see their error above.")
 
-    def _retry(self, row: Fulfillment, *, dry_run: bool) -> str | None:
+    def _retry(self, row: Fulfillment, *, dry_run: bool) -> bool:
+        """Try one, print what became of it, and say whether it still fails."""
         if not dry_run:
             now = timezone.now()
             try:
@@ -48,7 +49,7 @@ class Command(BaseCommand):
                 queue.deliver_one(row.purchase_id, now=now)
             except FulfillmentAlreadyResolved as resolved:
                 self.stdout.write(f"{row.pk} {row.type}: {resolved}")
-                return None
+                return False
             row.refresh_from_db()
         self.stdout.write(f"{row.pk} {row.type}: {row.status} {row.error}".rstrip())
-        return None if dry_run else row.status
+        return not dry_run and row.status in (Status.PENDING, Status.FAILED)
