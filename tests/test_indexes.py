@@ -14,6 +14,10 @@ from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.test import APIRequestFactory, force_authenticate
 
+from fulfillment import queue
+from fulfillment.models import Fulfillment
+from fulfillment.states import Status as Delivered
+from fulfillment.states import Type
 from offers import catalog, targeting
 from offers.models import Event, Offer
 from purchases import checkout, holds, payments, refunds, webhooks
@@ -69,6 +73,8 @@ def load() -> None:
     paid = Purchase.objects.filter(status=Status.PAID).order_by("checkout_session_id")[:2_000]
     Refund.objects.bulk_create(refund(n, purchase) for n, purchase in enumerate(paid))
     StripeEvent.objects.bulk_create(map(event, range(3_000)))
+    sold = Purchase.objects.filter(status=Status.PAID).order_by("checkout_session_id")
+    Fulfillment.objects.bulk_create(fulfillment(n, each) for n, each in enumerate(sold))
     endpoints = WebhookEndpoint.objects.bulk_create(
         WebhookEndpoint(organization=organization, due_at=NOW) for _ in range(20)
     )
@@ -115,6 +121,21 @@ def refund(n: int, purchase: Purchase) -> Refund:
         stripe_refund_id=f"re_{n}",
         created_at=NOW,
         due_at=NOW,
+    )
+
+
+def fulfillment(n: int, purchase: Purchase) -> Fulfillment:
+    """One in 50 is to be delivered, one in 500 is of a type that is broken."""
+    waits = n % 50 == 0
+    return Fulfillment(
+        purchase=purchase,
+        type=Type.DIGITAL,
+        status=Delivered.PENDING if waits else Delivered.FULFILLED,
+        due_at=NOW if waits else None,
+        is_stalled=n % 500 == 0,
+        paid_at=NOW - timedelta(minutes=n),
+        created_at=NOW,
+        fulfilled_at=None if waits else NOW,
     )
 
 
@@ -319,6 +340,23 @@ def test_webhooks_to_deliver_are_found_by_when_they_are_due() -> None:
     assert "all of purchases_webhookdelivery" not in found
     endpoint = WebhookEndpoint.objects.order_by("pk")[0]
     assert plan_of(deliveries._due(NOW).filter(endpoint=endpoint)) == {"webhook_unsent"}
+
+
+def test_what_is_to_be_delivered_is_found_in_the_order_of_payment() -> None:
+    assert plan_of(queue.due(now=NOW)[:1]) == {"fulfillment_queue"}
+
+
+def test_stalled_deliveries_are_found_without_reading_the_others() -> None:
+    assert plan_of(queue._stalled(Type.DIGITAL)[:1]) == {"fulfillment_stalled"}
+
+
+def test_purchases_that_fulfillment_has_to_hear_of_are_found_by_their_flag() -> None:
+    news = Purchase.objects.filter(fulfillment_due=True).order_by("paid_at")[:1]
+    assert plan_of(news) == {"purchase_news_for_fulfillment"}
+
+
+def test_newest_fulfillments_are_listed_without_reading_all() -> None:
+    assert plan_of(Fulfillment.objects.order_by("-paid_at")[:100]) == {"fulfillment_by_payment"}
 
 
 def test_cap_and_limit_of_a_buyer_are_checked_without_reading_all_purchases() -> None:
