@@ -53,6 +53,13 @@ class DeliverableOfferAdmin(ContentPages, OfferAdmin):
         if change and "ticket_tier" in form.changed_data:
             transaction.on_commit(lambda: delivery.retry_offer(obj.pk, now=timezone.now()))
 
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: Any) -> None:
+        """Save what belongs to the offer, and say what its buyers would wait for."""
+        super().save_related(request, form, formsets, change)
+        missing = delivery.missing(form.instance, now=timezone.now())
+        if missing is not None and form.instance.is_active and not form.instance.is_archived:
+            messages.warning(request, f"It is on sale, but {missing}")
+
 
 class TransitionInline(ReadOnlyInline):
     model = FulfillmentTransition

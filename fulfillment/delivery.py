@@ -55,6 +55,7 @@ from purchases.states import Status as PurchaseStatus
 #   revoke(fulfillment, *, now)            take it back, as far as that can be; may return a remark
 #   describe(fulfillment, *, absolute)     what the API says of it, beside type and status
 #   page(fulfillment, *, now)              what the attendee's page shows of it
+#   missing(offer, *, now) -> str | None           what has to be set up before it can be handed out
 # The first two are called under the locks of the purchase and the fulfilment.
 DELIVERERS: dict[str, ModuleType] = {
     Type.DIGITAL: digital,
@@ -279,6 +280,13 @@ def _give_up(fulfillment: Fulfillment, said: str, *, now: datetime) -> None:
     else:
         transitions.apply(fulfillment, FAIL, now=now, source="worker", reason=said, error=said)
     transaction.on_commit(lambda: alert("fulfillment_given_up", fulfillment.purchase, detail=said))
+
+
+def missing(offer: Offer, *, now: datetime) -> str | None:
+    """What the organizer has still to supply before the offer's buyers get anything; for admin."""
+    deliverer = DELIVERERS[TYPE_OF_OFFER[Offer.Type(offer.offer_type)]]
+    told: str | None = deliverer.missing(offer, now=now)
+    return told
 
 
 # -- What staff do --------------------------------------------------------------------------------

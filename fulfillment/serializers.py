@@ -12,6 +12,7 @@ from rest_framework import serializers
 from fulfillment import delivery
 from fulfillment.models import Fulfillment
 from fulfillment.states import Status, Type
+from fulfillment.times import written
 from purchases.models import DeliveryMethod, Purchase
 from purchases.serializers import PurchaseSerializer
 from purchases.states import Status as PurchaseStatus
@@ -77,12 +78,9 @@ def described(fulfillment: Fulfillment, absolute: Any) -> dict[str, Any]:
     return {
         "type": fulfillment.type,
         "status": fulfillment.status,
-        "fulfilled_at": at and FULFILLED_AT.to_representation(at),
+        "fulfilled_at": at and written(at),
         **delivery.DELIVERERS[fulfillment.type].describe(fulfillment, absolute=absolute),
     }
-
-
-FULFILLED_AT = serializers.DateTimeField()
 
 
 @extend_schema_serializer(component_name="Purchase")

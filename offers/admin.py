@@ -191,6 +191,7 @@ class OfferForm(forms.ModelForm):
         try:
             if data.get("price") is not None and data.get("currency"):
                 stored.refuse_price_change(data["price"], data["currency"])
+            stored.refuse_type_change(data.get("offer_type") or stored.offer_type)
             stored.refuse_total(data.get("inventory_total"))
         except DomainError as error:
             self.add_error(error.attr, str(error))

@@ -138,6 +138,15 @@ class PriceLocked(DomainError):
     message = "The price can't change once anything is sold: archive this offer and make a new one."
 
 
+class TypeLocked(DomainError):
+    code = "type_locked"
+    attr = "offer_type"
+    message = (
+        "The type can't change once anything is sold or on hold, since its buyers would not get "
+        "what they bought: archive this offer and make a new one."
+    )
+
+
 class Busy(DomainError):
     """The row lock, or a connection, was not had in time: see ``database_is_busy``."""
 

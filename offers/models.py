@@ -23,6 +23,7 @@ from offers.errors import (
     PriceLocked,
     SoldOut,
     TotalBelowCommitted,
+    TypeLocked,
 )
 from offers.wake import wake
 
@@ -445,6 +446,11 @@ class Offer(models.Model):
         """Raise ``PriceLocked`` if this would change what buyers have already paid for."""
         if self.inventory_sold and (price, currency) != (self.price, self.currency):
             raise PriceLocked
+
+    def refuse_type_change(self, offer_type: str) -> None:
+        """Raise ``TypeLocked`` if somebody has bought it, or is about to, as something else."""
+        if offer_type != self.offer_type and (self.inventory_sold or self.inventory_reserved):
+            raise TypeLocked
 
     def refuse_total(self, total: int | None) -> None:
         """Raise ``TotalBelowCommitted`` if more than ``total`` units are sold or on hold."""

@@ -210,6 +210,7 @@ class OfferSerializer(serializers.ModelSerializer):
                 validated_data.get("price", offer.price),
                 validated_data.get("currency", offer.currency),
             )
+            offer.refuse_type_change(validated_data.get("offer_type", offer.offer_type))
             for name, value in validated_data.items():
                 setattr(offer, name, value)
             # Again, on the row as it is now: two edits that are right alone may be wrong together.

@@ -45,6 +45,18 @@ def is_member(caller: Caller, event: Event) -> bool:
     )
 
 
+def is_editor(caller: Caller, event: Event) -> bool:
+    """Whether the caller owns or manages the event's organization; support only looks."""
+    if caller.is_superuser:
+        return True
+    return (
+        caller.is_authenticated
+        and Membership.objects.filter(organization=event.organization_id, user=caller)
+        .exclude(role=Membership.Role.SUPPORT)
+        .exists()
+    )
+
+
 def may_refund(caller: User, event: Event) -> bool | None:
     """Whether the caller may send an event's money back; ``None`` for whom it doesn't employ."""
     if caller.is_superuser:

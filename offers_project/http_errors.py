@@ -42,6 +42,7 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     offers.NotEnoughSold: 409,
     offers.TotalBelowCommitted: 400,
     offers.PriceLocked: 400,
+    offers.TypeLocked: 400,
     offers.PurchasesDisabled: 503,
     offers.Busy: 503,
     purchases.PurchaseNotFound: 404,

@@ -29,7 +29,11 @@ from purchases import errors as purchases
 
 # What an operation may refuse, by its operationId. 404 and `busy` go without saying.
 REFUSALS: dict[str, tuple[type[offers.DomainError], ...]] = {
-    "offers_partial_update": (offers.TotalBelowCommitted, offers.PriceLocked),
+    "offers_partial_update": (
+        offers.TotalBelowCommitted,
+        offers.PriceLocked,
+        offers.TypeLocked,
+    ),
     "purchases_create": (
         offers.NotRegistered,
         offers.NotEligible,

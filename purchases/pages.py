@@ -85,6 +85,7 @@ def _show_offers(request: HttpRequest, slug: str) -> HttpResponse:
     except EventNotFound:
         raise Http404 from None
     offers = catalog.showable(targeting.offers_for(request.user, event), timezone.now())
+    registration = targeting.registration_of(request.user, event)
     return render(
         request,
         "offers.html",
@@ -94,6 +95,8 @@ def _show_offers(request: HttpRequest, slug: str) -> HttpResponse:
             "offers": offers.order_by("created_at"),
             "key": uuid.uuid4(),
             "most": settings.MAX_QUANTITY_PER_PURCHASE,
+            # Who has a tier needs no upgrade to it, and one upgrade is all that one ticket takes.
+            "tier": registration and registration.ticket_tier_id,
         },
     )
 

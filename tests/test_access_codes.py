@@ -334,7 +334,7 @@ def test_export_of_given_codes_runs_no_formula() -> None:
     answer = member(offer, Membership.Role.SUPPORT).get(address("given_codes", offer))
 
     assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
-    rows = list(csv.DictReader(io.StringIO(answer.content.decode(), newline="")))
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline="")))
     assert [row["code"] for row in rows] == ["'=1+1", "'+1", "'-1", "'@SUM(1)", "harmless=1"]
     assert {row["buyer"] for row in rows} == {"'=cmd|' /C calc'!A0"}
     assert {row["state"] for row in rows} == {"revoked"}

@@ -301,6 +301,13 @@ def test_kind_that_can_be_handed_over_has_a_button_that_does_it(
     monkeypatch.setitem(checking.KINDS, "TICKET", kind)
     path = f"/check-in/{upgraded.code}"
 
+    support_sees = door.get(path).content.decode()
+    assert "<button>Hand over</button>" not in support_sees
+    assert "An owner or a manager" in support_sees
+    assert door.post(path).status_code == 403
+    assert handed == []
+    Membership.objects.filter(role=Membership.Role.SUPPORT).update(role=Membership.Role.MANAGER)
+
     assert "<button>Hand over</button>" in door.get(path).content.decode()
     assert (answer := door.post(path)).url == path, answer
     page = door.get(path).content.decode()

@@ -6,10 +6,21 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
+from fulfillment import delivery
 from fulfillment.models import Fulfillment
 from fulfillment.states import Status
-from tests.factories import MembershipFactory, make_fulfillment
+from offers.models import Offer
+from tests.factories import (
+    DigitalContentFactory,
+    MembershipFactory,
+    OfferFactory,
+    TicketTierFactory,
+    TimeSlotFactory,
+    make_fulfillment,
+)
+from tests.test_admin_permissions import filled
 from tests.test_permissions import browser_of
 
 pytestmark = pytest.mark.django_db
@@ -87,3 +98,32 @@ def test_another_organizations_owner_reaches_nothing(action: str) -> None:
     text = act(browser_of(rival), action, failed, reason="please")
     assert status(failed) == Status.FAILED
     assert failed.purchase.offer_title not in text
+
+
+def test_organizer_is_told_that_an_offer_on_sale_gives_its_buyers_nothing_yet() -> None:
+    offer = OfferFactory(offer_type=Offer.Type.EXCLUSIVE_CONTENT)
+    owner = browser_of(
+        MembershipFactory(organization=offer.event.organization, user__is_staff=True).user
+    )
+    url = reverse("admin:offers_offer_change", args=[offer.pk])
+    sent = filled(owner.get(url))
+    assert (
+        "It is on sale, but there is no file" in owner.post(url, sent, follow=True).content.decode()
+    )
+    sent["digital_content-0-url"] = "https://content.example/talks"
+    assert "It is on sale, but" not in owner.post(url, sent, follow=True).content.decode()
+
+
+@pytest.mark.parametrize("offer_type", Offer.Type.values)
+def test_what_is_missing_is_what_a_delivery_would_miss(offer_type: str) -> None:
+    tier = TicketTierFactory()
+    offer = OfferFactory(offer_type=offer_type, event=tier.event)
+    assert (delivery.missing(offer, now=timezone.now()) is None) == (offer_type == "MERCHANDISE")
+    match offer_type:
+        case "TICKET_UPGRADE":
+            offer.ticket_tier = tier
+        case "EXCLUSIVE_CONTENT":
+            DigitalContentFactory(offer=offer, codes=1)
+        case "SERVICE":
+            TimeSlotFactory(offer=offer)
+    assert delivery.missing(offer, now=timezone.now()) is None

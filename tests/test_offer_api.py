@@ -959,3 +959,13 @@ def test_many_events_take_as_many_queries_as_one(anybody: APIClient) -> None:
         EventSessionFactory(event=event)
         TicketTierFactory(event=event)
     assert queries() == few
+
+
+def test_type_is_locked_once_anything_is_sold_or_on_hold(client_of: Any) -> None:
+    offer = OfferFactory(offer_type=Offer.Type.MERCHANDISE)
+    owner = MembershipFactory(organization=offer.event.organization).user
+    PurchaseFactory(offer=offer)
+    answer = client_of(owner).patch(f"/api/v1/offers/{offer.pk}/", {"offer_type": "SERVICE"})
+    assert (answer.status_code, code(answer)) == (400, "type_locked")
+    offer.refresh_from_db()
+    assert offer.offer_type == Offer.Type.MERCHANDISE

@@ -448,3 +448,25 @@ def test_offer_that_reaches_nobody_is_told_so_in_admin(superuser: Client) -> Non
     assert set(save(superuser, offer, form)) == {"allows_collection"}
     assert save(superuser, offer, form | {"shipping_countries": "DE"}) == {}
     assert Fulfillment.objects.count() == 0
+
+
+def test_file_of_numbers_asks_for_its_own_orders_only(
+    offer: Offer, django_assert_num_queries: Any
+) -> None:
+    orders_there = [placed(paid(offer=offer)) for _ in range(2)]
+    named = str(orders_there[0].fulfillment.purchase_id)
+    lines = packing.read_tracking(
+        f"purchase,carrier,tracking_number\n{named},DHL,'1\nnonsense,DHL,2\n".encode()
+    )
+    assert lines[0].tracking_number == "'1"
+    shipped: list[int] = []
+    with django_assert_num_queries(1) as asked:
+        refused = list(
+            packing.apply_tracking(
+                lines,
+                among=ShippingOrder.objects.all(),
+                ship=lambda pk, line: shipped.append(pk),
+            )
+        )
+    assert (shipped, [line.number for line, _ in refused]) == ([orders_there[0].pk], [3])
+    assert named.replace("-", "") in asked.captured_queries[0]["sql"].replace("-", "")

@@ -186,7 +186,8 @@ def test_buyer_who_is_not_registered_waits_for_a_registration(vip: Any) -> None:
     purchase = PurchaseFactory(offer=upgrade_offer(vip), user=stranger, status="paid")
     failed = deliver_now(purchase.pk)
     assert failed.status == Status.FAILED
-    assert "stranger isn't registered at Conf: add their registration" in failed.error
+    assert "The buyer isn't registered at Conf: add their registration" in failed.error
+    assert "stranger" not in failed.error  # which is logged
     assert not Email.objects.filter(occasion="ticket_upgraded").exists()
 
     refund(purchase)

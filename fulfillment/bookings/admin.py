@@ -16,8 +16,10 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 
+from fulfillment import spreadsheet
 from fulfillment.bookings import booking as bookings
-from fulfillment.bookings import series, spreadsheet
+from fulfillment.bookings import series
+from fulfillment.bookings import spreadsheet as bookings_csv
 from fulfillment.bookings.forms import DetailsForm, SeriesForm, SlotForm, SlotFormSet, TimeForm
 from fulfillment.bookings.models import ServiceBooking, ServiceDetails, TimeSlot, details_of
 from offers.errors import DomainError
@@ -172,9 +174,7 @@ class ServiceBookingAdmin(ReadOnly, ScopedAdmin):
     def print_by_day(self, request: HttpRequest, chosen: QuerySet[ServiceBooking]) -> HttpResponse:
         """A page without anything around it, a table a day."""
         found = chosen.select_related("fulfillment__purchase__user").order_by("scheduled_at", "pk")
-        days = groupby(
-            found, key=lambda booking: booking.scheduled_at and booking.scheduled_at.date()
-        )
+        days = groupby(found, key=_day)
         context = {
             **self.admin_site.each_context(request),
             "title": "Bookings",
@@ -186,11 +186,7 @@ class ServiceBookingAdmin(ReadOnly, ScopedAdmin):
     @admin.action(description="Export as CSV", permissions=["view"])
     def export(self, request: HttpRequest, chosen: QuerySet[ServiceBooking]) -> HttpResponse:
         found = chosen.select_related("fulfillment__purchase__user").order_by("scheduled_at", "pk")
-        return HttpResponse(
-            spreadsheet.table(found),
-            content_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": 'attachment; filename="bookings.csv"'},
-        )
+        return spreadsheet.response(bookings_csv.table(found), name="bookings.csv")
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any

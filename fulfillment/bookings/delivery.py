@@ -5,8 +5,6 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from rest_framework import serializers
-
 from fulfillment.bookings import (
     booking,
     letters,  # noqa: F401 - whoever delivers can also write what the e-mails say
@@ -14,6 +12,8 @@ from fulfillment.bookings import (
 )
 from fulfillment.bookings.models import ServiceBooking, details_of
 from fulfillment.models import Fulfillment
+from fulfillment.times import written
+from offers.models import Offer
 from purchases import mail
 
 # What ``describe`` reads, as lookups from the fulfilment.
@@ -21,8 +21,6 @@ PREFETCH: tuple[str, ...] = ("booking",)
 
 # More would be no choice; the API lists them all.
 ON_A_PAGE = 300
-
-TIME = serializers.DateTimeField()
 
 
 def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
@@ -36,6 +34,12 @@ def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
     return False
 
 
+def missing(offer: Offer, *, now: datetime) -> str | None:
+    if slots.free_slots(offer.pk, 1, now=now).exists():
+        return None
+    return "it has no time slots: its buyers wait until you set a time for each of them."
+
+
 def revoke(fulfillment: Fulfillment, *, now: datetime) -> None:
     """Free the seats; the attendee's calendar hears of it if the time was still to come."""
     booking.take_back(fulfillment, now=now)
@@ -46,10 +50,10 @@ def describe(fulfillment: Fulfillment, *, absolute: Callable[[str], str]) -> dic
     if booked is None or not fulfillment.is_handed_out:
         return dict.fromkeys(("scheduled_at", "ends_at", "location", "can_change_until"))
     return {
-        "scheduled_at": _time(booked.scheduled_at),
-        "ends_at": _time(booked.ends_at),
+        "scheduled_at": written(booked.scheduled_at),
+        "ends_at": written(booked.ends_at),
         "location": booked.location or None,
-        "can_change_until": _time(booked.can_change_until),
+        "can_change_until": written(booked.can_change_until),
     }
 
 
@@ -75,7 +79,3 @@ def page(fulfillment: Fulfillment, *, now: datetime) -> dict[str, Any]:
         "may_change": may_change,
         "instructions": details_of(fulfillment.purchase.offer).instructions,
     }
-
-
-def _time(at: datetime | None) -> Any:
-    return at and TIME.to_representation(at)

@@ -26,11 +26,16 @@ def _entry(email: Email) -> dict[str, Any]:
     booking = ServiceBooking.objects.select_related("fulfillment").get(
         fulfillment__purchase=email.purchase_id
     )
-    is_current = booking.scheduled_at == entry.starts_at
+    deadline = booking.can_change_until
+    may_change = (
+        booking.scheduled_at == entry.starts_at
+        and deadline is not None
+        and deadline > email.created_at
+    )
     return {
         "entry": entry,
         "instructions": details_of(email.purchase.offer).instructions.strip(),
-        "can_change_until": booking.can_change_until if is_current else None,
+        "can_change_until": deadline if may_change else None,
         "may_choose": (
             booking.fulfillment.status == Status.PROCESSING
             and email.purchase.status == PurchaseStatus.PAID

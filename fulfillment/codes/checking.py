@@ -53,6 +53,11 @@ def find(typed: str, *, caller: User) -> Found:
     raise CodeNotFound
 
 
+def may_hand_over(caller: User, found: Found) -> bool:
+    """Whether the caller may press the button; support may look, here as everywhere."""
+    return targeting.is_editor(caller, found.fulfillment.purchase.event)
+
+
 def code_for(caller: User, purchase_id: uuid.UUID) -> str:
     """The code that the caller may show for a purchase of theirs; raises ``NoCodeToShow``."""
     fulfillment = (

@@ -54,7 +54,10 @@ def check_in(request: HttpRequest) -> HttpResponse:
 @for_staff
 @require_http_methods(["GET", "HEAD", "POST"])
 def check_in_code(request: HttpRequest, code: str) -> HttpResponse:
-    """What a code is good for (GET), and the Hand over button of what can be picked up (POST)."""
+    """What a code is good for (GET); what can be picked up is handed over by its button (POST).
+
+    Every member of the organization may look, owners and managers may hand over.
+    """
     try:
         found = checking.find(code, caller=buyer(request))
     except CodeNotFound as refusal:
@@ -65,6 +68,7 @@ def check_in_code(request: HttpRequest, code: str) -> HttpResponse:
         "fulfillment": found.fulfillment,
         "purchase": found.fulfillment.purchase,
         "kind": found.kind.TEMPLATE,
+        "only_looks": not checking.may_hand_over(buyer(request), found),
         **found.kind.show(found.fulfillment),
     }
     return render(request, "fulfillment/check_in/page.html", context)
@@ -74,6 +78,8 @@ def check_in_code(request: HttpRequest, code: str) -> HttpResponse:
 def _hand_over(request: HttpRequest, *, code: str, found: checking.Found) -> HttpResponse:
     if not hasattr(found.kind, "hand_over"):
         return HttpResponseNotAllowed(["GET", "HEAD"])
+    if not checking.may_hand_over(buyer(request), found):
+        raise PermissionDenied
     found.kind.hand_over(found.fulfillment.pk, actor=buyer(request), now=timezone.now())
     messages.success(request, "Handed over.")
     return redirect("check-in-code", code=code)

@@ -3,6 +3,10 @@
 import io
 
 import segno
+from django.conf import settings
+
+from fulfillment.codes.text import address
+from purchases import mail
 
 # Pixels, or units of an SVG, to a module of the code.
 SCALE = 8
@@ -24,3 +28,8 @@ def png(text: str) -> bytes:
     file = io.BytesIO()
     symbol(text).save(file, kind="png", scale=SCALE)
     return file.getvalue()
+
+
+def attachment(code: str, *, name: str) -> mail.Attachment:
+    """A code as an e-mail carries it: mail programs show no SVG."""
+    return mail.Attachment(name, "image/png", png(address(code, site=settings.FRONTEND_URL)))

@@ -21,7 +21,7 @@ from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from fulfillment import delivery
+from fulfillment import delivery, spreadsheet
 from fulfillment.digital import codes, content
 from fulfillment.digital.errors import CodesRefused, ContentNotStored
 from fulfillment.digital.models import AccessCode, DigitalContent
@@ -234,14 +234,7 @@ class ContentPages(ScopedAdmin):
         offer = self._offer(request, offer_id)
         if not self.has_view_permission(request, offer):
             raise PermissionDenied
-        return HttpResponse(
-            codes.given_as_csv(offer.pk),
-            content_type="text/csv; charset=utf-8",
-            headers={
-                "Content-Disposition": 'attachment; filename="given-codes.csv"',
-                "Cache-Control": "private, no-store",
-            },
-        )
+        return spreadsheet.response(codes.given_as_csv(offer.pk), name="given-codes.csv")
 
     def _offer(self, request: HttpRequest, offer_id: uuid.UUID) -> Offer:
         """The offer, if the caller may see it and it is one with content."""

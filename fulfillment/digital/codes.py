@@ -16,6 +16,7 @@ from datetime import datetime
 from django.db import models, transaction
 from django.db.models import Case, Count, QuerySet, Value, When
 
+from fulfillment import spreadsheet
 from fulfillment.digital.errors import CodesRefused
 from fulfillment.digital.models import AccessCode, DigitalContent
 from fulfillment.errors import CannotDeliver
@@ -234,17 +235,11 @@ def given_as_csv(offer_id: uuid.UUID) -> str:
         "fulfillment__purchase",
         "fulfillment__purchase__user__username",
     )
-    written = io.StringIO(newline="")
-    writer = csv.writer(written)
-    writer.writerow(["code", "state", "given_at", "purchase", "buyer"])
-    for code, state, given_at, purchase, buyer in rows.iterator(chunk_size=BATCH):
-        writer.writerow([inert(code), state, given_at.isoformat(), purchase, inert(buyer)])
-    return written.getvalue()
-
-
-def inert(cell: str) -> str:
-    """``cell`` so that no spreadsheet takes it for a formula.
-
-    https://owasp.org/www-community/attacks/CSV_Injection
-    """
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else cell
+    columns = ("code", "state", "given_at", "purchase", "buyer")
+    return spreadsheet.table(
+        columns,
+        (
+            (code, state, given_at.isoformat(), purchase, buyer)
+            for code, state, given_at, purchase, buyer in rows.iterator(chunk_size=BATCH)
+        ),
+    )

@@ -8,9 +8,10 @@ from django.conf import settings
 from django.urls import reverse
 
 from fulfillment.digital import codes, links
-from fulfillment.digital.models import DigitalContent, DigitalDelivery
+from fulfillment.digital.models import AccessCode, DigitalContent, DigitalDelivery
 from fulfillment.errors import CannotDeliver
 from fulfillment.models import Fulfillment
+from offers.models import Offer
 from purchases import mail
 
 # What ``describe`` reads, as lookups from the fulfilment.
@@ -36,6 +37,18 @@ def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
     DigitalDelivery.objects.get_or_create(fulfillment=fulfillment, defaults={"content": content})
     mail.enqueue(purchase, "content_ready", now=now)
     return True
+
+
+def missing(offer: Offer, *, now: datetime) -> str | None:
+    content = DigitalContent.objects.filter(offer=offer).first()
+    if content is None or not (content.can_be_opened or content.gives_access_codes):
+        return "there is no file, no address and no access codes for its buyers yet."
+    if (
+        content.gives_access_codes
+        and not AccessCode.objects.filter(offer=offer, fulfillment=None).exists()
+    ):
+        return "there is no access code left for its buyers: import some."
+    return None
 
 
 def revoke(fulfillment: Fulfillment, *, now: datetime) -> None:

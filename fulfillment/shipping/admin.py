@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 
+from fulfillment import spreadsheet
 from fulfillment.models import Fulfillment
 from fulfillment.shipping import addresses, orders, packing, stages
 from fulfillment.shipping.errors import InvalidShipment
@@ -153,11 +154,7 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
     ) -> HttpResponse:
         text = packing.as_csv(packing.to_pack(queryset))
         name = f"packing-list-{timezone.now():%Y-%m-%d}.csv"
-        return HttpResponse(
-            text,
-            content_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": f'attachment; filename="{name}"'},
-        )
+        return spreadsheet.response(text, name=name)
 
     def print_view(self, request: HttpRequest) -> HttpResponse:
         """Of all that the list's filters and search leave."""
@@ -269,9 +266,7 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
     @admin.action(description="Hand over (collection)")
     def hand_over(self, request: HttpRequest, queryset: QuerySet[ShippingOrder]) -> None:
         """For buyers whom staff know without their code."""
-        self._each(
-            request, queryset, "handed over", lambda o, by: orders.hand_over_known(o.pk, **by)
-        )
+        self._each(request, queryset, "handed over", lambda o, by: orders.hand_over(o.pk, **by))
 
     @admin.action(description="It came back (after a refund)")
     def mark_returned(self, request: HttpRequest, queryset: QuerySet[ShippingOrder]) -> None:

@@ -42,14 +42,10 @@ def show(fulfillment: Fulfillment) -> dict[str, Any]:
 
 def hand_over(fulfillment_id: uuid.UUID, *, actor: User, now: datetime) -> None:
     """Raises what ``orders.hand_over`` does."""
-    code = (
-        ShippingOrder.objects.filter(fulfillment=fulfillment_id)
-        .values_list("pickup_code", flat=True)
-        .first()
-    )
-    if code is None:
+    order = ShippingOrder.objects.filter(fulfillment=fulfillment_id).first()
+    if order is None:
         raise OrderNotFound
-    orders.hand_over(code, now=now, source="page", actor=actor)
+    orders.hand_over(order.pk, now=now, source="page", actor=actor)
 
 
 def is_waiting(fulfillment: Fulfillment) -> bool:

@@ -1,12 +1,8 @@
 """What becomes of paid merchandise: an order for staff to pack, or to hand over at the event."""
 
-import base64
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
-
-from django.conf import settings
-from rest_framework.serializers import DateTimeField
 
 from fulfillment.codes import qr
 from fulfillment.codes import text as code_text
@@ -14,6 +10,8 @@ from fulfillment.models import Fulfillment
 from fulfillment.shipping import addresses, orders
 from fulfillment.shipping.checking import code_of, is_waiting
 from fulfillment.shipping.models import ShippingOrder
+from fulfillment.times import written
+from offers.models import Offer
 from purchases import mail
 
 # What ``describe`` reads, as lookups from the fulfilment.
@@ -29,12 +27,14 @@ def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
     Raises ``CannotDeliver`` for a parcel without an address.
     """
     order = orders.place(fulfillment, now=now)
-    attachments = []
-    if order.pickup_code is not None:
-        picture = _picture(order.pickup_code)
-        attachments.append(mail.Attachment("pick-up-code.png", "image/png", picture))
+    code = order.pickup_code
+    attachments = [qr.attachment(code, name="pick-up-code.png")] if code else []
     mail.enqueue(fulfillment.purchase, "order_placed", now=now, attachments=attachments)
     return False
+
+
+def missing(offer: Offer, *, now: datetime) -> str | None:
+    return None  # an offer of merchandise is not stored without a way to its buyers
 
 
 def revoke(fulfillment: Fulfillment, *, now: datetime) -> None:
@@ -49,14 +49,9 @@ def describe(fulfillment: Fulfillment, *, absolute: Callable[[str], str]) -> dic
     return {
         "delivery_method": method or None,
         **{field: getattr(shown, field, None) or None for field in TEXTS},
-        **{field: _time(getattr(shown, field, None)) for field in TIMES},
+        **{field: written(getattr(shown, field, None)) for field in TIMES},
         "pickup_code": order.pickup_code if order and is_waiting(fulfillment) else None,
     }
-
-
-def _time(at: datetime | None) -> str | None:
-    written: str | None = DateTimeField().to_representation(at) if at else None
-    return written
 
 
 def page(fulfillment: Fulfillment, *, now: datetime) -> dict[str, Any]:
@@ -68,14 +63,9 @@ def page(fulfillment: Fulfillment, *, now: datetime) -> dict[str, Any]:
         "order": order,
         "address": addresses.label(order),
         "pickup_code": code and code_text.spaced(code),
-        "pickup_qr": code and base64.b64encode(_picture(code)).decode(),
     }
 
 
 def _order(fulfillment: Fulfillment) -> ShippingOrder | None:
     order: ShippingOrder | None = getattr(fulfillment, "shipping_order", None)
     return order
-
-
-def _picture(code: str) -> bytes:
-    return qr.png(code_text.address(code, site=settings.FRONTEND_URL))

@@ -5,6 +5,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
+from fulfillment.codes import text
 from fulfillment.models import Fulfillment
 from purchases.models import DeliveryMethod
 
@@ -27,7 +28,7 @@ class ShippingOrder(models.Model):
     city = models.CharField(max_length=200, blank=True)
     state = models.CharField("state or region", max_length=200, blank=True)
     country = models.CharField(max_length=2, blank=True)
-    pickup_code = models.CharField(max_length=12, null=True, editable=False)
+    pickup_code = models.CharField(max_length=text.LENGTH, null=True, editable=False)
     carrier = models.CharField(max_length=60, blank=True)
     tracking_number = models.CharField(max_length=100, blank=True)
     tracking_url = models.CharField(

@@ -43,19 +43,6 @@ LONGEST = {"carrier": 60, "tracking_number": 100, "tracking_url": 500}
 HTTPS = re.compile(r"https://[^\s/]+\.[^\s/]+(/\S*)?")
 
 
-def find(pickup_code: str) -> ShippingOrder:
-    """The order that a pick-up code is of, however it was typed; raises ``OrderNotFound``.
-
-    For an edge that first asks who may hand it over.
-    """
-    code = code_text.read(pickup_code)
-    orders = ShippingOrder.objects.select_related("fulfillment__purchase__event")
-    order = orders.filter(pickup_code=code).first() if code else None
-    if order is None:
-        raise OrderNotFound
-    return order
-
-
 def _lock(order_id: int) -> ShippingOrder:
     """The order, with its purchase's and its fulfilment's rows locked; ``OrderNotFound``."""
     fulfillment_id = (
@@ -91,7 +78,8 @@ def place(fulfillment: Fulfillment, *, now: datetime) -> ShippingOrder:
     if placed is not None:
         return placed
     purchase = fulfillment.purchase
-    buyer = purchase.user.get_full_name() or purchase.user.get_username()
+    # First and last name together may be longer than the column.
+    buyer = (purchase.user.get_full_name() or purchase.user.get_username())[:LONGEST_LINE]
     if _method(purchase) == DeliveryMethod.COLLECTION:
         goes_to: dict[str, Any] = {
             "method": DeliveryMethod.COLLECTION,
@@ -182,22 +170,16 @@ def mark_delivered(
     return order
 
 
-def hand_over(
-    pickup_code: str, *, now: datetime, source: str, actor: User | None = None
-) -> ShippingOrder:
-    """Somebody has shown a pick-up code and gets the goods; whether ``actor`` may is the edge's.
-
-    Raises ``OrderNotFound``, ``AlreadyHandedOver``, which says when, ``NotPaidFor`` for what is
-    refunded or about to be, and ``FulfillmentAlreadyResolved`` for what staff have revoked.
-    """
-    return hand_over_known(find(pickup_code).pk, now=now, source=source, actor=actor)
-
-
 @retried
-def hand_over_known(
+def hand_over(
     order_id: int, *, now: datetime, source: str, actor: User | None = None
 ) -> ShippingOrder:
-    """The same for a buyer whom staff recognize without the code. Also raises ``WrongMethod``."""
+    """Somebody has shown a code, or is known to staff, and gets the goods.
+
+    Whether ``actor`` may is the edge's. Raises ``OrderNotFound``, ``WrongMethod``,
+    ``AlreadyHandedOver``, which says when, ``NotPaidFor`` for what is refunded or about to be, and
+    ``FulfillmentAlreadyResolved`` for what staff have revoked.
+    """
     with transaction.atomic():
         order = _lock(order_id)
         if not order.is_collected:

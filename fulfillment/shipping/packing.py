@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from django.db.models import QuerySet
 
+from fulfillment import spreadsheet
 from fulfillment.shipping import addresses, stages
 from fulfillment.shipping.errors import InvalidShipment, OrderNotFound
 from fulfillment.shipping.models import ShippingOrder
@@ -19,13 +20,11 @@ COLUMNS = (
     "purchase", "paid_at", "event", "offer", "quantity", "delivery_method", *addresses.PARTS,
     "country_name", "carrier", "tracking_number", "tracking_url",
 )  # fmt: skip
-# What a spreadsheet takes for a formula: https://owasp.org/www-community/attacks/CSV_Injection
-FORMULA = re.compile(r"^\s*[=+\-@\t\r]")
 # What a spreadsheet makes of a long number: its last digits are lost.
 ROUNDED = re.compile(r"\d+([.,]\d+)?E\+?\d+", re.IGNORECASE)
 # A larger file is none of ours.
 LARGEST = 2_000_000
-MOST_ROWS = 5_000
+MOST_ROWS = 1_000
 
 
 def to_pack(among: QuerySet[ShippingOrder]) -> QuerySet[ShippingOrder]:
@@ -38,10 +37,11 @@ def to_pack(among: QuerySet[ShippingOrder]) -> QuerySet[ShippingOrder]:
 
 
 def as_csv(listed: QuerySet[ShippingOrder]) -> str:
-    """One row an order, with a byte order mark, without which Excel reads no UTF-8."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
+    """One row an order."""
+    return spreadsheet.table(COLUMNS, _rows(listed))
+
+
+def _rows(listed: QuerySet[ShippingOrder]) -> Iterator[list[str]]:
     for order in listed.iterator(chunk_size=500):
         purchase = order.fulfillment.purchase
         facts = {
@@ -53,16 +53,7 @@ def as_csv(listed: QuerySet[ShippingOrder]) -> str:
             "delivery_method": order.method,
             "country_name": countries.name(order.country),
         }
-        writer.writerow(
-            _cell(facts[column] if column in facts else getattr(order, column))
-            for column in COLUMNS
-        )
-    return "\N{ZERO WIDTH NO-BREAK SPACE}" + text.getvalue()
-
-
-def _cell(text: str) -> str:
-    """A cell that no spreadsheet runs as a formula."""
-    return f"'{text}" if FORMULA.match(text) else text
+        yield [facts[column] if column in facts else getattr(order, column) for column in COLUMNS]
 
 
 @dataclass(frozen=True)
@@ -103,7 +94,7 @@ def read_tracking(content: bytes) -> list[Line]:
 
 def _line(number: int, row: dict[str, str | None]) -> Line:
     def cell(column: str) -> str:
-        return (row.get(column) or "").strip().lstrip("'")
+        return spreadsheet.uncell(row.get(column) or "").strip()
 
     return Line(
         number, cell("purchase"), cell("carrier"), cell("tracking_number"), cell("tracking_url")
@@ -120,8 +111,10 @@ def apply_tracking(
 
     Each line is a transaction of its own: what was right stays done.
     """
-    order_of = {
-        str(purchase): pk for pk, purchase in among.values_list("pk", "fulfillment__purchase")
+    named = {_purchase_id(line.purchase) for line in lines} - {None}
+    found = among.filter(fulfillment__purchase__in=named)
+    order_of: dict[uuid.UUID | None, int] = {
+        purchase: pk for pk, purchase in found.values_list("pk", "fulfillment__purchase")
     }
     for line in lines:
         try:
@@ -138,8 +131,8 @@ def apply_tracking(
             yield line, str(refusal)
 
 
-def _purchase_id(text: str) -> str:
+def _purchase_id(text: str) -> uuid.UUID | None:
     try:
-        return str(uuid.UUID(text))
+        return uuid.UUID(text)
     except ValueError:
-        return ""
+        return None

@@ -67,8 +67,10 @@ def stage(order: ShippingOrder) -> Stage:
     return Stage.TO_COLLECT if order.is_collected else Stage.TO_PACK
 
 
-# Paid, to be sent, and nobody knows where to.
+# Paid, to be sent (``orders.place`` says what is), and nobody knows where to.
 WITHOUT_ADDRESS = Q(
+    Q(purchase__delivery_method=DeliveryMethod.SHIPPING)
+    | Q(purchase__delivery_method="", purchase__offer__allows_collection=False),
     type=Type.PHYSICAL,
     status=Status.FAILED,
     shipping_order__isnull=True,

@@ -30,7 +30,6 @@ class TicketUpgradeAdmin(ReadOnly, ScopedAdmin):
         "=code", "=fulfillment__purchase__id", "registration__user__username",
         "registration__user__email", "registration__event__title",
     )  # fmt: skip
-    date_hierarchy = "applied_at"
 
 
 class UpgradeInline(ReadOnlyInline):

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.urls import reverse
 
@@ -46,13 +45,8 @@ def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
         applied_at=now,
     )
     _move(registration, tier.pk)
-    picture = qr.png(text.address(upgrade.code, site=settings.FRONTEND_URL))
-    mail.enqueue(
-        purchase,
-        "ticket_upgraded",
-        now=now,
-        attachments=[mail.Attachment("ticket.png", "image/png", picture)],
-    )
+    picture = qr.attachment(upgrade.code, name="ticket.png")
+    mail.enqueue(purchase, "ticket_upgraded", now=now, attachments=[picture])
     return True
 
 
@@ -76,8 +70,8 @@ def _lock_registration(purchase: Purchase) -> Registration:
     )
     if registration is None:
         raise CannotDeliver(
-            f"{purchase.user} isn't registered at {purchase.event}: add their registration, or "
-            "refund the purchase."
+            f"The buyer isn't registered at {purchase.event}: add their registration, or refund "
+            "the purchase."
         )
     return registration
 
@@ -85,6 +79,12 @@ def _lock_registration(purchase: Purchase) -> Registration:
 def _move(registration: Registration, tier_id: int) -> None:
     registration.ticket_tier_id = tier_id
     registration.save(update_fields=["ticket_tier"])
+
+
+def missing(offer: Offer, *, now: datetime) -> str | None:
+    return (
+        None if offer.ticket_tier_id else "no ticket tier is chosen, so nobody is moved anywhere."
+    )
 
 
 def revoke(fulfillment: Fulfillment, *, now: datetime) -> str:
