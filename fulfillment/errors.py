@@ -6,8 +6,9 @@ from offers.errors import DomainError
 class CannotDeliver(DomainError):
     """Something is missing that only a person can supply; the message says what, to staff.
 
-    Raised by deliverers with a message of their own. The fulfilment fails with an alert, and is
-    tried again every hour, or as soon as somebody who supplied it says so.
+    Raised by deliverers with a message of their own, which names nobody: it is logged. The
+    fulfilment fails with an alert, and is tried again now and then, or as soon as somebody who
+    supplied it says so.
     """
 
     code = "cannot_deliver"
