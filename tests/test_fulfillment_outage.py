@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.core.cache import cache
 from django.utils import timezone
-from fulfillment.digital.models import AccessCode
 
+from fulfillment.digital.models import AccessCode
 from fulfillment.models import Fulfillment
 from fulfillment.states import Status
 from offers.models import Offer
