@@ -68,8 +68,10 @@ def deliver_due(*, now: datetime, until: float = math.inf, limit: int = 1000) ->
     broken = {kind for kind in _stalled_types() if not _works_again(kind, now=now)}
     failed: defaultdict[str, list[uuid.UUID]] = defaultdict(list)
     for looked_at in range(limit):
+        if time.monotonic() > until:
+            return looked_at
         claimed = _claim(due(now=now).exclude(type__in=broken))
-        if claimed is None or time.monotonic() > until:
+        if claimed is None:
             return looked_at
         outcome = delivery.attempt(claimed, now=now)
         if outcome is Outcome.WORKED:
