@@ -12,7 +12,7 @@ from django.core.validators import MinValueValidator
 from django.db import models, transaction
 from django.db.models import F, Q
 
-from offers import countries, money
+from offers import money, rules
 from offers.errors import (
     InsufficientInventory,
     OfferArchived,
@@ -335,63 +335,12 @@ class Offer(models.Model):
                 "in capitals, for example EUR."
             )
         elif self.price is not None:
-            errors.update(self._price_errors())
+            errors.update(rules.price_errors(self))
         if self.starts_at and self.expires_at and self.starts_at >= self.expires_at:
             errors["expires_at"] = "The sale must end after it starts."
-        errors.update(self._delivery_errors())
+        errors.update(rules.delivery_errors(self))
         if errors:
             raise ValidationError(errors)
-
-    def _price_errors(self) -> dict[str, str]:
-        errors = {}
-        minimum = money.MINIMUM_CHARGE.get(self.currency)
-        if not money.is_chargeable(self.price, self.currency):
-            errors["price"] = f"This has more digits than can be charged in {self.currency}."
-        elif minimum and 0 < self.price < minimum:
-            errors["price"] = (
-                f"Stripe charges no less than {money.format_amount(minimum, self.currency)} "
-                f"{self.currency}: ask for that much, or make the offer free with 0."
-            )
-        elif money.to_minor_units(self.price, self.currency) > money.MAXIMUM_MINOR_UNITS:
-            errors["price"] = f"Stripe charges no such amount in {self.currency}: it is too large."
-        if self.original_price is not None:
-            if not money.is_chargeable(self.original_price, self.currency):
-                errors["original_price"] = (
-                    f"This has more digits than an amount in {self.currency}."
-                )
-            elif self.original_price < self.price:
-                errors["original_price"] = "The original price can't be below the price."
-        return errors
-
-    def _delivery_errors(self) -> dict[str, str]:
-        errors = {}
-        if self.ticket_tier is not None:
-            if self.offer_type != self.Type.TICKET_UPGRADE:
-                errors["ticket_tier"] = "Only a ticket upgrade moves its buyers to a tier."
-            elif self.event_id and self.ticket_tier.event_id != self.event_id:
-                errors["ticket_tier"] = "This tier belongs to another event."
-        unknown = sorted(set(self.shipping_countries) - countries.SHIPPABLE)
-        if unknown:
-            errors["shipping_countries"] = (
-                f"Stripe asks no address for {', '.join(unknown)}: use two capital letters for "
-                "each country (ISO 3166), for example DE, AT."
-            )
-        elif self.shipping_countries and self.offer_type != self.Type.MERCHANDISE:
-            errors["shipping_countries"] = "Only merchandise is sent anywhere."
-        elif self.shipping_countries and self.price == 0:
-            errors["shipping_countries"] = (
-                "Where a parcel goes is asked on Stripe's page, which a free offer never sees: "
-                "let it be collected at the event, or ask a price."
-            )
-        if (
-            self.offer_type == self.Type.MERCHANDISE
-            and not self.shipping_countries
-            and not self.allows_collection
-        ):
-            errors["allows_collection"] = (
-                "Let merchandise be collected at the event, or say which countries it is sent to."
-            )
-        return errors
 
     @property
     def inventory_available(self) -> int | None:

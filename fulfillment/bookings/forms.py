@@ -88,7 +88,7 @@ class SlotFormSet(BaseInlineFormSet):
             keys = TimeSlot.objects.filter(offer=self.instance).values_list("pk", flat=True)
             self.stored = slots.lock(self.instance.pk, keys)
             for form in self.initial_forms:
-                form.stored = self.stored.get(form.instance.pk)  # type: ignore[attr-defined]
+                form.stored = self.stored.get(form.instance.pk)  # type: ignore[attr-defined]  # ours, on Django's form
         super().full_clean()
 
     def clean(self) -> None:
