@@ -4,11 +4,10 @@ The pages of a type are in its package: ``fulfillment.<package>.admin``.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -20,8 +19,8 @@ from fulfillment.bookings.admin import ServiceDetailsInline, TimeSlotInline
 from fulfillment.digital.admin import ContentInline, ContentPages
 from fulfillment.models import Fulfillment, FulfillmentTransition
 from fulfillment.shipping import admin as shipping_admin  # noqa: F401 - it registers its pages
+from fulfillment.tickets import admin as tickets_admin  # noqa: F401 - as above
 from offers.admin import OfferAdmin
-from offers.errors import DomainError
 from offers.models import Offer
 from offers.scoped_admin import EDITORS, ScopedAdmin
 from purchases.admin import ReadOnly, ReadOnlyInline
@@ -156,22 +155,5 @@ class FulfillmentAdmin(ReadOnly, ScopedAdmin):
         done: str,
         **more: Any,
     ) -> None:
-        """Do it to each that the caller may change, and say of each other why not."""
-        allowed = self.within(request, queryset, EDITORS)
-        actor = cast("User", request.user)
-        count = 0
-        for fulfillment in allowed.select_related("purchase"):
-            try:
-                do(fulfillment.pk, now=timezone.now(), source="admin", actor=actor, **more)
-            except DomainError as error:
-                messages.warning(request, f"{fulfillment.purchase}: {error}")
-            else:
-                count += 1
-        if refused := queryset.count() - allowed.count():
-            messages.error(request, f"{refused} left as they are: this takes a manager's role.")
-        if count:
-            messages.success(request, f"{count} {done}.")
-
-
-# The pages of the types register themselves.
-from fulfillment.tickets import admin as _tickets  # noqa: E402, F401 - they need those above
+        chosen = queryset.select_related("purchase")
+        self.each(request, chosen, do, done, name=lambda each: each.purchase, **more)

@@ -9,11 +9,12 @@ An admin class of our apps is a ``ScopedAdmin``, which says how its model leads 
 or ``SuperusersOnly``. A test walks the registry and fails on any other.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.options import BaseModelAdmin
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.widgets import AdminTextInputWidget
@@ -22,7 +23,9 @@ from django.core.exceptions import FieldDoesNotExist, PermissionDenied, Validati
 from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 
+from offers.errors import DomainError
 from offers.models import Membership
 
 Roles = frozenset[Membership.Role]
@@ -216,6 +219,35 @@ class ScopedAdmin(ByRole, admin.ModelAdmin):
             return queryset
         held = [pk for pk, role in roles_held(request).items() if role in roles]
         return queryset.filter(**{f"{self.organization}__in": held})
+
+    def each(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet,
+        do: Callable[..., Any],
+        done: str,
+        *,
+        name: Callable[[Any], object] = str,
+        **more: Any,
+    ) -> None:
+        """Have a function of the domain done to each that the caller may edit; for actions.
+
+        ``do`` gets the key, ``now``, ``source``, ``actor`` and ``more``. What it refuses is told by
+        the object's ``name`` with the reason, and how many need another role.
+        """
+        allowed = self.within(request, queryset, EDITORS)
+        count = 0
+        for chosen in allowed:
+            try:
+                do(chosen.pk, now=timezone.now(), source="admin", actor=request.user, **more)
+            except DomainError as refusal:
+                messages.warning(request, f"{name(chosen)}: {refusal}")
+            else:
+                count += 1
+        if refused := queryset.count() - allowed.count():
+            messages.error(request, f"{refused} left as they are: this takes a manager's role.")
+        if count:
+            messages.success(request, f"{count} {done}.")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return self.allows(request, self.adders)

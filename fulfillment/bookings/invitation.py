@@ -37,7 +37,7 @@ def write(booking: ServiceBooking, *, method: str, now: datetime) -> bytes:
     entry.add("uid", str(booking.uid))
     entry.add("sequence", booking.sequence or 0)
     entry.add("dtstamp", now.astimezone(UTC))
-    assert booking.scheduled_at and booking.ends_at, "it has a time"  # noqa: S101, PT018 - callers
+    assert booking.scheduled_at and booking.ends_at, "no time"  # noqa: S101, PT018 - callers see to it
     entry.add("dtstart", booking.scheduled_at.astimezone(UTC))
     entry.add("dtend", booking.ends_at.astimezone(UTC))
     entry.add("summary", _summary(purchase))

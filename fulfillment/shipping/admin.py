@@ -1,7 +1,6 @@
 """Packing, shipping and handing over, for the staff who do it; all by ``shipping.orders``."""
 
 import uuid
-from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 from django.contrib import admin, messages
@@ -261,38 +260,16 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
 
     @admin.action(description="Mark delivered")
     def mark_delivered(self, request: HttpRequest, queryset: QuerySet[ShippingOrder]) -> None:
-        self._each(request, queryset, "delivered", lambda o, by: orders.mark_delivered(o.pk, **by))
+        self.each(request, queryset, orders.mark_delivered, "delivered")
 
     @admin.action(description="Hand over (collection)")
     def hand_over(self, request: HttpRequest, queryset: QuerySet[ShippingOrder]) -> None:
         """For buyers whom staff know without their code."""
-        self._each(request, queryset, "handed over", lambda o, by: orders.hand_over(o.pk, **by))
+        self.each(request, queryset, orders.hand_over, "handed over")
 
     @admin.action(description="It came back (after a refund)")
     def mark_returned(self, request: HttpRequest, queryset: QuerySet[ShippingOrder]) -> None:
-        self._each(request, queryset, "came back", lambda o, by: orders.mark_returned(o.pk, **by))
-
-    def _each(
-        self,
-        request: HttpRequest,
-        queryset: QuerySet[ShippingOrder],
-        done: str,
-        do: Callable[[ShippingOrder, dict[str, Any]], Any],
-    ) -> None:
-        """Do it to each that the caller may change, and say of each other why not."""
-        allowed = self.within(request, queryset, EDITORS)
-        count = 0
-        for order in allowed.select_related("fulfillment__purchase"):
-            try:
-                do(order, self._by(request))
-            except DomainError as refusal:
-                messages.warning(request, f"{order}: {refusal}")
-            else:
-                count += 1
-        if refused := queryset.count() - allowed.count():
-            messages.error(request, f"{refused} left as they are: this takes a manager's role.")
-        if count:
-            messages.success(request, f"{count} {done}.")
+        self.each(request, queryset, orders.mark_returned, "came back")
 
     @staticmethod
     def _by(request: HttpRequest) -> dict[str, Any]:
