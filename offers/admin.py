@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin.widgets import AdminTextInputWidget, AdminURLFieldWidget
 from django.db import models, transaction
 from django.http import HttpRequest
 from django.utils.functional import lazy
 from django.utils.html import format_html
+from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldAdminURLInputWidget
 
 from offers import countries, inventory, targeting
 from offers.errors import DomainError
@@ -167,7 +167,7 @@ class OfferForm(forms.ModelForm):
         required=False,
         strip=True,
         help_text=lazy(_countries_help, str)(),
-        widget=AdminTextInputWidget,
+        widget=UnfoldAdminTextInputWidget,
     )
 
     def clean(self) -> dict[str, Any]:
@@ -202,7 +202,7 @@ class OfferAdmin(ScopedAdmin):
     organization = "event__organization"
     form = OfferForm
     formfield_overrides: ClassVar = {
-        models.URLField: {"assume_scheme": "https", "widget": AdminURLFieldWidget}
+        models.URLField: {"assume_scheme": "https", "widget": UnfoldAdminURLInputWidget}
     }
     list_display = (
         "title", "event", "price", "currency", "inventory_total", "inventory_reserved",

@@ -10,23 +10,29 @@ or ``SuperusersOnly``. A test walks the registry and fails on any other.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.options import BaseModelAdmin
 from django.contrib.admin.utils import get_fields_from_path
-from django.contrib.admin.widgets import AdminTextInputWidget
 from django.contrib.auth.models import User
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied, ValidationError
 from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from offers.errors import DomainError
 from offers.models import Membership
+
+if TYPE_CHECKING:
+    # unfold has no types, and Django's stubs know what its classes are in the end.
+    from django.contrib.admin import ModelAdmin, TabularInline
+else:
+    from unfold.admin import ModelAdmin, TabularInline
 
 Roles = frozenset[Membership.Role]
 
@@ -51,7 +57,7 @@ class AccountField(forms.Field):
     Instead of a choice: nobody may list the accounts, or try out their ids, to find who is there.
     """
 
-    widget = AdminTextInputWidget
+    widget = UnfoldAdminTextInputWidget
 
     def prepare_value(self, value: Any) -> Any:
         """Show the name where the form starts with an id, and what was typed otherwise."""
@@ -183,7 +189,7 @@ class StayingForm(forms.ModelForm):
         return data
 
 
-class ScopedInline(ByRole, admin.TabularInline):
+class ScopedInline(ByRole, TabularInline):
     """Rows within a scoped object: they belong to its organization."""
 
     extra = 0
@@ -198,7 +204,7 @@ class ScopedInline(ByRole, admin.TabularInline):
         return self.allows(request, self.adders, obj)
 
 
-class ScopedAdmin(ByRole, admin.ModelAdmin):
+class ScopedAdmin(ByRole, ModelAdmin):
     """Pages that show and change what is the caller's organization's, and nothing else.
 
     ``organization`` leads from the model to it, as a lookup does: ``"event__organization"``. An
@@ -297,7 +303,7 @@ class ScopedAdmin(ByRole, admin.ModelAdmin):
         super().save_model(request, obj, form, change)
 
 
-class SuperusersOnly(admin.ModelAdmin):
+class SuperusersOnly(ModelAdmin):
     """Pages about the whole installation."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:

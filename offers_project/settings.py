@@ -135,7 +135,13 @@ if CONTENT_STORAGE == FILES:
 
 # -- Django ---------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    # Its templates replace those of the two below it.
+    "unfold.apps.BasicAppConfig",
+    "unfold.contrib.filters",
+    "unfold.contrib.forms",
+    "unfold.contrib.import_export",
+    "unfold.contrib.simple_history",
+    "offers_project.back_office.apps.BackOfficeConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -148,7 +154,9 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "drf_standardized_errors",
+    "import_export",
     "rest_framework",
+    "simple_history",
     "waffle",
     "offers",
     "purchases",
@@ -237,6 +245,11 @@ if LOCAL_RUN and _email["EMAIL_BACKEND"] == "django.core.mail.backends.filebased
 vars().update(_email)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="webmaster@localhost")
 EMAIL_TIMEOUT = 10  # seconds; without one a mail server that hangs would keep the worker's threads
+
+# -- Spreadsheets in the back-office --------------------------------------------------------------
+# What a buyer called themselves must not run as a formula when an organizer opens the file.
+IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True
+IMPORT_EXPORT_USE_TRANSACTIONS = True
 
 # -- PostgreSQL -----------------------------------------------------------------------------------
 # Milliseconds. A purchase that waits longer for the offer's row answers 503 `busy`.
@@ -444,6 +457,7 @@ LOG_FORMAT = env.str("LOG_FORMAT", default="json" if PRODUCTION else "console")
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
 
+from offers_project.back_office.look import UNFOLD  # noqa: E402, F401 - a setting of 130 lines
 from offers_project.logging import configure  # noqa: E402 - needs the two settings above
 
 LOGGING = configure(level=LOG_LEVEL, style=LOG_FORMAT)

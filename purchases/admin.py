@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from offers import targeting
 from offers.errors import DomainError
-from offers.scoped_admin import ScopedAdmin, ScopedInline, SuperusersOnly
+from offers.scoped_admin import ModelAdmin, ScopedAdmin, ScopedInline, SuperusersOnly
 from purchases import refund_requests
 from purchases.models import (
     Dispute,
@@ -29,7 +29,7 @@ from purchases.models import (
 from purchases.states import Status
 
 
-class ReadOnly(admin.ModelAdmin):
+class ReadOnly(ModelAdmin):
     """Look, don't touch."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -1,0 +1,40 @@
+"""Pages of Django's accounts and of waffle, in the back-office's look, for superusers."""
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from waffle.admin import FlagAdmin, SampleAdmin, SwitchAdmin
+from waffle.models import Flag, Sample, Switch
+
+from offers.scoped_admin import ModelAdmin
+
+for model in (User, Group, Flag, Sample, Switch):
+    admin.site.unregister(model)
+
+
+@admin.register(User)
+class AccountAdmin(UserAdmin, ModelAdmin):
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+
+@admin.register(Group)
+class AccountGroupAdmin(GroupAdmin, ModelAdmin):
+    pass
+
+
+@admin.register(Flag)
+class LookedAfterFlagAdmin(FlagAdmin, ModelAdmin):
+    pass
+
+
+@admin.register(Sample)
+class LookedAfterSampleAdmin(SampleAdmin, ModelAdmin):
+    pass
+
+
+@admin.register(Switch)
+class LookedAfterSwitchAdmin(SwitchAdmin, ModelAdmin):
+    pass
