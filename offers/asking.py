@@ -44,7 +44,7 @@ class AskingForm(forms.Form):
             field.widget = look(attrs=plain.attrs)
             field.widget.is_required = plain.is_required
             if isinstance(plain, forms.Select | forms.RadioSelect):
-                field.widget.choices = plain.choices  # type: ignore[attr-defined] # one with choices too
+                field.widget.choices = plain.choices
 
 
 def question(

@@ -24,6 +24,7 @@ from fulfillment.shipping import errors as shipping
 from offers import errors as offers
 from offers.errors import database_is_busy
 from purchases import errors as purchases
+from purchases.bulk import errors as bulk
 
 logger = structlog.get_logger(__name__)
 
@@ -75,6 +76,8 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     purchases.AddressRefused: 400,
     purchases.EndpointInactive: 409,
     purchases.SecretJustRotated: 409,
+    bulk.TooManyChosen: 400,
+    bulk.SeveralOrganizations: 400,
     digital.LinkUnknown: 404,
     digital.LinkExpired: 403,
     digital.ContentWithdrawn: 403,

@@ -354,6 +354,7 @@ CELERY_BEAT_SCHEDULE = {
     "send e-mails": {"task": "purchases.send_emails", "schedule": 30.0},
     "deliver what was paid for": {"task": "fulfillment.deliver", "schedule": 30.0},
     "deliver webhooks": {"task": "purchases.deliver_webhooks", "schedule": 30.0},
+    "run bulk actions": {"task": "purchases.run_bulk_jobs", "schedule": 30.0},
     "take bookings along with their slots": {"task": "fulfillment.follow_slots", "schedule": 60.0},
     "remind of bookings": {"task": "fulfillment.remind", "schedule": 300.0},
     "reconcile lately": {"task": "purchases.reconcile", "args": [0.5], "schedule": 300.0},

@@ -18,6 +18,7 @@ from offers import targeting
 from offers.errors import DomainError
 from offers.scoped_admin import ModelAdmin, ScopedAdmin, ScopedInline, SuperusersOnly
 from purchases import refund_requests
+from purchases.bulk.actions import PurchaseActions
 from purchases.models import (
     Dispute,
     Email,
@@ -94,7 +95,7 @@ class RefundForm(forms.Form):
 
 
 @admin.register(Purchase)
-class PurchaseAdmin(ReadOnly, ScopedAdmin):
+class PurchaseAdmin(PurchaseActions, ReadOnly, ScopedAdmin):
     organization = "event__organization"
     change_form_template = "admin/purchases/purchase/change_form.html"
     list_display = (
@@ -233,4 +234,5 @@ class StripeEventAdmin(ReadOnly, SuperusersOnly):
 
 
 # Django finds an app's pages in this module.
+from purchases.bulk import admin as bulk  # noqa: E402, F401
 from purchases.subscribers import admin as subscribers  # noqa: E402, F401

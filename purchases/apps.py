@@ -7,3 +7,4 @@ class PurchasesConfig(AppConfig):
 
     def ready(self) -> None:
         from purchases import checks  # noqa: F401 - importing registers them
+        from purchases.bulk import of_purchases  # noqa: F401 - as above

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from purchases import holds, mail, reconciliation, refunds, stripe_catalog, webhooks
 from purchases.activity import alert
+from purchases.bulk import running
 from purchases.errors import PaymentProviderUnavailable
 from purchases.states import ReleaseReason, Status
 from purchases.subscribers import deliveries
@@ -72,6 +73,11 @@ def send_emails() -> int:
 @shared_task(name="purchases.deliver_webhooks")
 def deliver_webhooks() -> int:
     return deliveries.send_due(now=timezone.now())
+
+
+@shared_task(name="purchases.run_bulk_jobs")
+def run_bulk_jobs() -> int:
+    return running.sweep(now=timezone.now())
 
 
 @shared_task(name="purchases.reconcile")

@@ -21,6 +21,7 @@ from fulfillment.digital.models import AccessCode
 from offers import inventory
 from offers.models import Event, Membership, Offer, Organization, Registration
 from purchases import mail
+from purchases.bulk import jobs, kinds
 from purchases.models import Email, StripeEvent, WebhookEndpoint
 from purchases.states import Status
 from purchases.subscribers import publishing
@@ -72,6 +73,9 @@ def one_of_each() -> None:
     upgrade(registration, TicketTierFactory(event=registration.event))
     purchase = PurchaseFactory(status=Status.REFUNDING)
     DisputeFactory(purchase=purchase)
+    chosen = kinds.of("refund").objects().filter(pk=purchase.pk)
+    job = jobs.draft(kinds.of("refund"), chosen, actor=purchase.user, now=timezone.now())
+    jobs.start(job, parameters={}, now=timezone.now())
     make_fulfillment()
     AccessCode.objects.create(offer=purchase.offer, code="A1")
     mail.enqueue(purchase, Email.Occasion.LATE_PAYMENT, now=timezone.now())

@@ -30,6 +30,7 @@ from offers.models import (
 from offers.scoped_admin import OwnOnly, ScopedAdmin, ScopedInline, SuperusersOnly
 from offers_project.local.demo_data import create_demo
 from purchases.models import (
+    BulkJob,
     Dispute,
     Email,
     Purchase,
@@ -63,6 +64,7 @@ RIGHTS: dict[type[models.Model], dict[str, str]] = {
     Purchase: LOOKED_AT,
     PurchaseTransition: LOOKED_AT,
     Refund: LOOKED_AT,
+    BulkJob: LOOKED_AT,
     Dispute: LOOKED_AT,
     Email: LOOKED_AT,
     Fulfillment: LOOKED_AT,
@@ -189,6 +191,8 @@ def test_every_address_of_admin_is_known() -> None:
         "auth_user_password_change",
         "purchases_purchase_refund",
         "purchases_webhookdelivery_resend",
+        "purchases_bulkjob_confirm", "purchases_bulkjob_stop", "purchases_bulkjob_progress",
+        "purchases_bulkjob_results", "offers_offer_stuck_holds",
         "offers_offer_content_file", "offers_offer_access_codes", "offers_offer_given_codes",
         "fulfillment_shippingorder_packing_list", "fulfillment_shippingorder_packing_csv",
         "fulfillment_shippingorder_ship", "fulfillment_shippingorder_tracking",

@@ -26,7 +26,9 @@ from offers.models import (
     TicketTier,
 )
 from purchases import mail
+from purchases.bulk import jobs, kinds
 from purchases.models import (
+    BulkJob,
     Dispute,
     Email,
     Purchase,
@@ -114,6 +116,10 @@ class Side:
         booked = PurchaseFactory(offer=service, user=client, status=Status.PAID)
         queue.deliver_one(booked.pk, now=timezone.now())
         self.booking = ServiceBooking.objects.get(fulfillment__purchase=booked)
+        paid = Purchase.objects.filter(pk=self.purchase.pk)
+        owner = self.memberships[0].user
+        job = jobs.draft(kinds.of("refund"), paid, actor=owner, now=timezone.now())
+        jobs.start(job, parameters={"reason": f"{name} reason"}, now=timezone.now())
         self.objects: dict[type[models.Model], Any] = {
             Organization: self.organization,
             Membership: self.memberships[0],
@@ -124,6 +130,7 @@ class Side:
             Offer: self.offer,
             Purchase: self.purchase,
             PurchaseTransition: self.purchase.transitions.first(),
+            BulkJob: job,
             Refund: sold.refunds.get(),
             Dispute: DisputeFactory(purchase=sold),
             Email: sold.emails.get(),

@@ -75,6 +75,7 @@ UNFOLD: dict[str, Any] = {
                     _list("Purchases", "purchases_purchase", "shopping_cart"),
                     _list("Refunds", "purchases_refund", "currency_exchange"),
                     _list("Disputes", "purchases_dispute", "gavel"),
+                    _list("Bulk actions", "purchases_bulkjob", "playlist_add_check"),
                 ],
             },
             {

@@ -17,6 +17,7 @@ from django.db import connection
 from purchases.models import Purchase
 from tests.conftest import Sandbox
 from tests.crash_points import delivered
+from tests.crash_points.bulk_jobs import BULK_JOBS
 from tests.crash_points.deliveries import DELIVERIES
 from tests.crash_points.invariants import broken_at_any_time, broken_in_the_end
 from tests.crash_points.processes import Processes
@@ -64,7 +65,7 @@ def tried(request: pytest.FixtureRequest) -> Iterator[dict[str, int]]:
             print(f"{number:6}  {name}", file=sys.stderr)
 
 
-@pytest.mark.parametrize("scenario", [*SCENARIOS, *DELIVERIES], ids=attrgetter("name"))
+@pytest.mark.parametrize("scenario", [*SCENARIOS, *DELIVERIES, *BULK_JOBS], ids=attrgetter("name"))
 def test_killed_anywhere_it_leaves_nothing_that_the_sweeps_do_not_mend(
     scenario: Scenario, sandbox: Sandbox, processes: Processes, tried: dict[str, int], mail: Path
 ) -> None:

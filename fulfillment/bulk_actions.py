@@ -1,0 +1,93 @@
+"""What can be done to many fulfilments at once, by the worker: retry, mark as done, revoke."""
+
+from typing import Any
+
+from django import forms
+from django.db.models import Count, QuerySet
+
+from fulfillment import delivery
+from fulfillment.states import Status
+from purchases.bulk import kinds
+from purchases.bulk.kinds import JobForm, Kind, Task
+
+FULFILLMENT: dict[str, Any] = {
+    "model": "fulfillment.Fulfillment",
+    "organization": "purchase__event__organization",
+    "naming": lambda fulfillment: f"{fulfillment.purchase}, {fulfillment.purchase.user}",
+    "related": ("purchase__user",),
+}
+
+
+class ReasonForm(JobForm):
+    """What staff are asked before they overrule the worker."""
+
+    reason = forms.CharField(max_length=500, help_text="It stays on record with your name.")
+
+
+def retry(task: Task) -> str:
+    delivery.retry(task.object_id, now=task.now, source="admin", actor=task.actor)
+    return ""
+
+
+def mark_done(task: Task) -> str:
+    """For what staff gave the buyers themselves."""
+    delivery.mark_done(
+        task.object_id,
+        reason=task.parameters["reason"],
+        now=task.now,
+        source="admin",
+        actor=task.actor,
+    )
+    return ""
+
+
+def revoke(task: Task) -> str:
+    """Without a refund, which revokes by itself."""
+    delivery.revoke(
+        task.object_id,
+        reason=task.parameters["reason"],
+        now=task.now,
+        source="admin",
+        actor=task.actor,
+    )
+    return ""
+
+
+def about(fulfillments: QuerySet) -> list[str]:
+    found = fulfillments.order_by().values_list("status").annotate(number=Count("pk"))
+    return [f"{number:,} are {Status(status).label.lower()}." for status, number in sorted(found)]
+
+
+kinds.register(
+    Kind(
+        name="retry",
+        title="Try again now",
+        button="Try again",
+        explanation="What failed or waits is delivered at once, with all its attempts.",
+        do=retry,
+        about=about,
+        **FULFILLMENT,
+    ),
+    Kind(
+        name="mark_done",
+        title="Mark as done",
+        button="Mark as done",
+        explanation="The buyers have it by other means: nothing more is handed out or sent.",
+        do=mark_done,
+        about=about,
+        form=ReasonForm,
+        **FULFILLMENT,
+    ),
+    Kind(
+        name="revoke",
+        title="Revoke",
+        button="Revoke",
+        explanation="Links and codes stop working, tickets go back to their tier, parcels and "
+        "bookings are cancelled. It can't be undone, and no money goes back: that is the "
+        "purchase's Refund.",
+        do=revoke,
+        about=about,
+        form=ReasonForm,
+        **FULFILLMENT,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Actions on thousands of rows, done by the worker while staff watch."""

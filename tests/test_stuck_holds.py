@@ -1,0 +1,215 @@
+"""Releasing stuck reservations: what is listed, what Stripe says, what is then released."""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.urls import reverse
+from django.utils import timezone
+
+from offers.models import Offer
+from purchases import stuck_holds
+from purchases.bulk import running
+from purchases.bulk.models import BulkJob
+from purchases.models import Purchase
+from purchases.states import Status
+from tests.conftest import Sandbox, buy, counters
+from tests.factories import MembershipFactory, OfferFactory, PurchaseFactory, UserFactory
+from tests.test_bulk_admin import choose
+from tests.test_permissions import browser_of
+from tests.two_organizations import CALLERS, World
+
+LIST = reverse("admin:offers_offer_changelist")
+PAGE = reverse("admin:offers_offer_stuck_holds")
+
+
+def staff(offer: Offer, role: str = "support") -> User:
+    user: User = MembershipFactory(organization=offer.event.organization, role=role).user
+    return user
+
+
+def held(offer: Offer, *, overdue: bool = False, **more: Any) -> Purchase:
+    made = timezone.now() - timedelta(minutes=20 if overdue else 1)
+    purchase: Purchase = PurchaseFactory(offer=offer, created_at=made, **more)
+    return purchase
+
+
+def page_of(*offers: Offer) -> str:
+    return PAGE + "?" + "&".join(f"offer={offer.pk}" for offer in offers)
+
+
+def box(purchase: Purchase, page: str) -> str:
+    """The hold's tick box, as far as it matters: "", "unticked" or "ticked"."""
+    key = f'name="hold" value="{purchase.pk}" id="hold-{purchase.pk}"'
+    if key not in page:
+        return ""
+    return "ticked" if page.split(key)[1].startswith(" checked") else "unticked"
+
+
+def run() -> None:
+    running.run_due(now=timezone.now())
+
+
+@pytest.mark.django_db
+def test_every_unpaid_hold_is_listed_and_the_overdue_ones_are_ticked() -> None:
+    offer = OfferFactory()
+    late, fresh = held(offer, overdue=True, quantity=3), held(offer)
+    looked_at = held(offer, overdue=True)
+    Purchase.objects.filter(pk=looked_at.pk).update(problem="Stripe reports another amount.")
+    sold = PurchaseFactory(offer=offer, status=Status.PAID)
+    other = held(OfferFactory(event=offer.event))
+    page = browser_of(staff(offer)).get(page_of(offer)).content.decode()
+    assert [box(p, page) for p in (late, fresh, looked_at, sold, other)] == [
+        "ticked", "unticked", "unticked", "", "",
+    ]  # fmt: skip
+    assert str(late.user) in page
+    assert "Stripe reports another amount." in page
+    assert stuck_holds.NO_SESSION in page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_stripe_says_is_shown_and_decides(sandbox: Sandbox, client_of: Any) -> None:
+    offer = OfferFactory(inventory_total=9)
+    bought = [buy(client_of(UserFactory()), offer).json() for _ in range(3)]
+    sandbox.act(bought[0]["checkout_session_id"], "pay")
+    sandbox.act(bought[1]["checkout_session_id"], "expire")
+    client = browser_of(staff(offer))
+    purchases = [Purchase.objects.get(pk=each["id"]) for each in bought]
+    said = stuck_holds.ask_stripe(purchases)
+    assert [said[purchase.pk] for purchase in purchases] == [
+        "paid", "expired", "open, can still be paid",
+    ]  # fmt: skip
+    assert "open, can still be paid" in client.get(page_of(offer)).content.decode()
+
+    answer = client.post(page_of(offer), {"hold": [str(p.pk) for p in purchases]})
+    run()
+    job = BulkJob.objects.get()
+    assert answer.headers["Location"] == reverse("admin:purchases_bulkjob_change", args=[job.pk])
+    job.refresh_from_db()
+    assert (job.done, job.refused) == (2, 1)
+    assert [Purchase.objects.get(pk=p.pk).status for p in purchases] == [
+        Status.PAID, Status.RELEASED, Status.RELEASED,
+    ]  # fmt: skip
+    assert counters(offer) == (0, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_page_opens_in_time_while_stripe_hangs(
+    sandbox: Sandbox, client_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer = OfferFactory(inventory_total=None)
+    for _ in range(6):
+        buy(client_of(UserFactory()), offer)
+    sandbox.faults(hang_rate=1.0)
+    monkeypatch.setattr(stuck_holds, "PATIENCE", 0.5)
+    began = time.monotonic()
+    said = stuck_holds.ask_stripe(list(Purchase.objects.all()))
+    assert time.monotonic() - began < 3
+    assert set(said.values()) <= {stuck_holds.NO_ANSWER, stuck_holds.NOT_ASKED}
+    assert stuck_holds.NO_ANSWER in said.values()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_stripe_is_asked_about_so_many_and_no_more(
+    sandbox: Sandbox, client_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer = OfferFactory(inventory_total=None)
+    for _ in range(3):
+        buy(client_of(UserFactory()), offer)
+    monkeypatch.setattr(stuck_holds, "ASKED", 2)
+    said = stuck_holds.ask_stripe(list(Purchase.objects.order_by("created_at")))
+    assert sorted(said.values()) == ["not asked", *["open, can still be paid"] * 2]
+    sandbox.faults(error_rate=1.0, error_status=500)
+    said = stuck_holds.ask_stripe(list(Purchase.objects.all()))
+    assert set(said.values()) == {"can't be reached", "not asked"}
+
+
+@pytest.mark.django_db
+def test_only_what_is_ticked_and_of_these_offers_is_released() -> None:
+    offer = OfferFactory()
+    chosen, left = held(offer, overdue=True), held(offer, overdue=True)
+    foreign = held(OfferFactory(), overdue=True)
+    client = browser_of(staff(offer))
+    client.post(page_of(offer), {"hold": [str(chosen.pk), str(foreign.pk), "no id"]})
+    job = BulkJob.objects.get()
+    assert [item.object_id for item in job.items.all()] == [chosen.pk]
+    assert left.status == Status.RESERVED
+    assert (job.organization, job.kind) == (offer.event.organization, "release_holds")
+
+
+@pytest.mark.django_db
+def test_ticking_nothing_releases_nothing() -> None:
+    offer = OfferFactory()
+    purchase = held(offer, overdue=True)
+    page = browser_of(staff(offer)).post(page_of(offer), {}, follow=True).content.decode()
+    assert "Nothing was ticked" in page
+    assert box(purchase, page) == "ticked"
+    assert not BulkJob.objects.exists()
+
+
+@pytest.mark.django_db
+def test_overdue_ones_beyond_the_listed_are_released_when_that_is_ticked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stuck_holds, "LISTED", 2)
+    offer = OfferFactory()
+    overdue = [held(offer, overdue=True) for _ in range(4)]
+    held(offer)
+    client = browser_of(staff(offer))
+    page = client.get(page_of(offer)).content.decode()
+    shown = [purchase for purchase in overdue if box(purchase, page)]
+    assert len(shown) == 2
+    assert "Release the 2 other overdue ones" in page
+    sent = {"beyond": "1", "hold": [str(shown[0].pk)], "shown": [str(p.pk) for p in shown]}
+    client.post(page_of(offer), sent)
+    chosen = {item.object_id for item in BulkJob.objects.get().items.all()}
+    assert chosen == {p.pk for p in overdue} - {shown[1].pk}
+
+
+@pytest.mark.django_db
+def test_action_of_the_list_leads_to_the_holds_of_the_chosen_offers() -> None:
+    one, other = OfferFactory(), OfferFactory()
+    late, untouched = held(one, overdue=True), held(other, overdue=True)
+    page = choose(browser_of(staff(one)), "release_stuck_holds", one, other, url=LIST)
+    shown = page.content.decode()
+    assert page.redirect_chain[-1][0] == page_of(one)
+    assert (box(late, shown), box(untouched, shown)) == ("ticked", "")
+
+
+@pytest.mark.django_db
+def test_list_is_filtered_by_overdue_holds() -> None:
+    stuck, fresh, idle = (OfferFactory() for _ in range(3))
+    held(stuck, overdue=True)
+    held(fresh)
+    client = browser_of(UserFactory(is_superuser=True))
+    for value, expected in (("yes", {stuck}), ("no", {fresh, idle})):
+        answer = client.get(LIST, {"overdue_holds": value})
+        assert set(answer.context["cl"].queryset) == expected
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("who", CALLERS)
+def test_holds_are_shown_to_and_released_by_members_alone(who: str) -> None:
+    world = World()
+    purchase = held(world.home.public_offer, overdue=True)
+    client = browser_of(world.people[who])
+    url = page_of(world.home.public_offer)
+    inside = who in ("owner", "manager", "support", "superuser")
+    outside = 404 if who in ("rival", "ticked") else 302
+    assert client.get(url).status_code == (200 if inside else outside)
+    change = client.get(
+        reverse("admin:offers_offer_change", args=[world.home.public_offer.pk])
+    ).content.decode()
+    assert (f'href="{url}"' in change) == inside
+    before = BulkJob.objects.count()
+    client.post(url, {"hold": [str(purchase.pk)]})
+    assert (BulkJob.objects.count() > before) == inside
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("query", ["", "?offer=x", "?offer=00000000-0000-0000-0000-000000000000"])
+def test_address_without_an_offer_leads_nowhere(query: str) -> None:
+    client = browser_of(UserFactory(is_superuser=True))
+    assert client.get(PAGE + query).status_code == 404
