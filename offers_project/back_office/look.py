@@ -39,6 +39,14 @@ UNFOLD: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "6px",
     "STYLES": [lambda request: static("offers/admin.css")],
+    "SCRIPTS": [lambda request: static("offers/accessible.js")],
+    "SITE_FAVICONS": [
+        {
+            "rel": "icon",
+            "type": "image/svg+xml",
+            "href": lambda request: static("offers/favicon.svg"),
+        }
+    ],
     "COLORS": {
         "primary": {
             "50": "oklch(97% .014 254.604)",

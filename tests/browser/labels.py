@@ -1,0 +1,27 @@
+"""The words on the pages that the walks read and press, in one place."""
+
+# The login page
+USERNAME = "Username"
+PASSWORD = "Password"
+LOG_IN = "Log in"
+
+# The navigation and a list
+SKIP = "Skip to content"
+OFFERS = "Offers"
+RUN = "Run"
+
+# An offer's form
+ADD_OFFER = "Add offer"
+EVENT = "Event"
+TITLE = "Title"
+OFFER_TYPE = "Offer type"
+PRICE = "Price"
+CURRENCY = "Currency"
+TOTAL = "Inventory total"
+STARTS_AT = "Starts at"
+EXPIRES_AT = "Expires at"
+SAVE = "Save"
+
+# A purchase's page
+REFUND = "Refund"
+SEND_MONEY_BACK = "Send the money back"
