@@ -406,3 +406,8 @@ class Offer(models.Model):
         committed = self.inventory_reserved + self.inventory_sold
         if total is not None and total < committed:
             raise TotalBelowCommitted(committed=committed)
+
+
+# Django finds the models of an app in this module.
+from offers.heartbeat import Heartbeat  # noqa: E402, F401
+from offers.impressions import Impression  # noqa: E402, F401

@@ -13,7 +13,7 @@ from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from offers import catalog, targeting
+from offers import catalog, impressions, targeting
 from offers.models import Event, Offer
 from offers.pagination import BySlug
 from offers.serializers import AvailabilitySerializer, EventSerializer, OfferSerializer
@@ -101,6 +101,12 @@ class OfferViewSet(
         return offers.select_related("event", "ticket_tier").prefetch_related(
             "target_sessions", "target_ticket_tiers"
         )
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        answer = super().list(request, *args, **kwargs)
+        shown = [(offer["id"], offer["placement"]) for offer in answer.data["results"]]
+        impressions.note(request, shown, now=timezone.now())
+        return answer
 
     def get_object(self) -> Offer:
         offer = targeting.visible_offer(self.request.user, self.kwargs["pk"])

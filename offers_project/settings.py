@@ -361,6 +361,7 @@ CELERY_BEAT_SCHEDULE = {
     "reconcile the last day": {"task": "purchases.reconcile", "args": [25.0], "schedule": 3600.0},
     "check the inventory": {"task": "purchases.check_inventory", "schedule": 900.0},
     "deactivate expired offers": {"task": "offers.expire_offers", "schedule": 60.0},
+    "keep what was shown": {"task": "offers.flush_impressions", "schedule": 60.0},
 }
 for _entry in CELERY_BEAT_SCHEDULE.values():
     # A sweep that nobody picked up before the next one is due is worth nothing.

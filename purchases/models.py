@@ -160,6 +160,19 @@ class Purchase(models.Model):
                 condition=Q(fulfillment_due=True),
                 name="purchase_news_for_fulfillment",
             ),
+            # The back-office's figures, of all events: read from the index alone.
+            models.Index(
+                fields=["paid_at"],
+                include=["event", "offer", "currency", "quantity", "total_price"],
+                condition=Q(paid_at__isnull=False),
+                name="purchase_by_payment_time",
+            ),
+            models.Index(
+                fields=["created_at"],
+                include=["event", "offer", "paid_at", "refunded_amount"],
+                name="purchase_by_start",
+            ),
+            models.Index(fields=["event"], condition=~Q(problem=""), name="purchase_with_problem"),
         ]
 
     def __str__(self) -> str:
@@ -267,6 +280,8 @@ class Refund(models.Model):
                 name="refund_unsettled",
             ),
             models.Index(fields=["payment_intent_id"], name="refund_by_payment"),
+            models.Index(fields=["settled_at"], name="refund_by_settlement"),
+            models.Index(fields=["state"], condition=Q(state="failed"), name="refund_failed"),
         ]
 
     def __str__(self) -> str:
@@ -396,6 +411,12 @@ class StripeEvent(models.Model):
                 fields=["due_at"],
                 condition=Q(state__in=["stored", "failed"]),
                 name="stripe_event_unprocessed",
+            ),
+            models.Index(fields=["received_at"], name="stripe_event_by_arrival"),
+            models.Index(
+                fields=["state", "received_at"],
+                condition=Q(state__in=["stored", "failed", "dead"]),
+                name="stripe_event_stuck",
             ),
         ]
 

@@ -21,7 +21,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 from rest_framework import serializers
 
-from offers import catalog, targeting
+from offers import catalog, impressions, targeting
 from offers.errors import Busy, DomainError, EventNotFound, database_is_busy
 from offers.throttling import PurchasesPerAddress, PurchasesPerUser
 from purchases import checkout, holds
@@ -84,7 +84,9 @@ def _show_offers(request: HttpRequest, slug: str) -> HttpResponse:
         event = targeting.visible_event(request.user, slug)
     except EventNotFound:
         raise Http404 from None
-    offers = catalog.showable(targeting.offers_for(request.user, event), timezone.now())
+    now = timezone.now()
+    offers = catalog.showable(targeting.offers_for(request.user, event), now).order_by("created_at")
+    impressions.note(request, ((offer.pk, offer.placement) for offer in offers), now=now)
     registration = targeting.registration_of(request.user, event)
     return render(
         request,
@@ -92,7 +94,7 @@ def _show_offers(request: HttpRequest, slug: str) -> HttpResponse:
         # A key with the form: a double click on Buy, or a reload, is one purchase.
         {
             "event": event,
-            "offers": offers.order_by("created_at"),
+            "offers": offers,
             "key": uuid.uuid4(),
             "most": settings.MAX_QUANTITY_PER_PURCHASE,
             # Who has a tier needs no upgrade to it, and one upgrade is all that one ticket takes.

@@ -5,7 +5,9 @@ from typing import Any
 
 from csp.constants import SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from csp.decorators import csp_update
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from unfold.sites import UnfoldAdminSite
 
 from offers.scoped_admin import roles_held
@@ -27,3 +29,22 @@ class BackOfficeSite(UnfoldAdminSite):
         policy = {"script-src": [SELF, UNSAFE_EVAL], "style-src": [SELF, UNSAFE_INLINE]}
         guarded = super().admin_view(view, cacheable)
         return csp_update(policy)(guarded)  # type: ignore[arg-type] # django-csp's own types are narrower
+
+    def get_urls(self) -> list[URLPattern]:
+        file = self.admin_view(self.dashboard_csv)
+        return [path("dashboard/<slug:name>.csv", file, name="dashboard_csv"), *super().get_urls()]
+
+    def index(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        """The dashboard."""
+        # Late: it needs the apps' models, and this module is loaded before them.
+        from offers_project.back_office.dashboard import pages
+
+        return super().index(request, {**pages.context(request), **(extra_context or {})})
+
+    def dashboard_csv(self, request: HttpRequest, name: str) -> HttpResponse:
+        """One table of the dashboard as a file."""
+        from offers_project.back_office.dashboard import pages  # late, as above
+
+        return pages.csv_file(request, name)
