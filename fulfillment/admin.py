@@ -10,7 +10,10 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
-from fulfillment import delivery
+from fulfillment import (
+    delivery,
+    purchase_admin,  # noqa: F401 - it registers its page
+)
 from fulfillment.bookings.admin import ServiceDetailsInline, TimeSlotInline
 from fulfillment.digital.admin import ContentInline, ContentPages
 from fulfillment.models import Fulfillment, FulfillmentTransition

@@ -1,14 +1,16 @@
-"""What can be done to many fulfilments at once, by the worker: retry, mark as done, revoke."""
+"""What can be done to many fulfilments at once, by the worker, and to many paid purchases."""
 
 from typing import Any
 
 from django import forms
 from django.db.models import Count, QuerySet
 
-from fulfillment import delivery
+from fulfillment import delivery, repeating
 from fulfillment.states import Status
 from purchases.bulk import kinds
 from purchases.bulk.kinds import JobForm, Kind, Task
+from purchases.bulk.of_purchases import PURCHASE, others_line
+from purchases.states import Status as PurchaseStatus
 
 FULFILLMENT: dict[str, Any] = {
     "model": "fulfillment.Fulfillment",
@@ -58,7 +60,41 @@ def about(fulfillments: QuerySet) -> list[str]:
     return [f"{number:,} are {Status(status).label.lower()}." for status, number in sorted(found)]
 
 
+def resend_confirmation(task: Task) -> str:
+    repeating.resend_confirmation(task.object_id, now=task.now, source="admin", actor=task.actor)
+    return ""
+
+
+def retry_delivery(task: Task) -> str:
+    repeating.retry_delivery(task.object_id, now=task.now, source="admin", actor=task.actor)
+    return ""
+
+
+def about_paid(purchases: QuerySet) -> list[str]:
+    paid = purchases.filter(status=PurchaseStatus.PAID).count()
+    others = purchases.exclude(status=PurchaseStatus.PAID)
+    return [f"{paid:,} are paid.", *others_line(others)]
+
+
 kinds.register(
+    Kind(
+        name="resend_confirmation",
+        title="Resend confirmation",
+        button="Send them again",
+        explanation="Each buyer gets the e-mail that says what they have, once more.",
+        do=resend_confirmation,
+        about=about_paid,
+        **PURCHASE,
+    ),
+    Kind(
+        name="retry_delivery",
+        title="Retry fulfilment",
+        button="Try again",
+        explanation="What failed or waits is delivered at once, with all its attempts.",
+        do=retry_delivery,
+        about=about_paid,
+        **PURCHASE,
+    ),
     Kind(
         name="retry",
         title="Try again now",

@@ -56,6 +56,7 @@ from purchases.states import Status as PurchaseStatus
 #   describe(fulfillment, *, absolute)     what the API says of it, beside type and status
 #   page(fulfillment, *, now)              what the attendee's page shows of it
 #   missing(offer, *, now) -> str | None           what has to be set up before it can be handed out
+#   letter(fulfillment, *, now) -> Letter | None   the e-mail that says what the buyer has now
 # The first two are called under the locks of the purchase and the fulfilment.
 DELIVERERS: dict[str, ModuleType] = {
     Type.DIGITAL: digital,

@@ -31,6 +31,23 @@ class FulfillmentAlreadyResolved(DomainError):
         )
 
 
+class NothingToConfirm(DomainError):
+    """There is nothing (any more) that the buyer could be told they have."""
+
+    code = "nothing_to_confirm"
+
+    def __init__(self, *, status: str) -> None:
+        super().__init__(f"This purchase is {status}, so there is nothing to confirm.")
+
+
+class SentJustNow(DomainError):
+    """The same e-mail is waiting to be sent, or has just been: a double click, most likely."""
+
+    code = "sent_just_now"
+    message = "This e-mail is on its way already: it can be sent again in two minutes."
+    retry_after = 120
+
+
 class NotPaidFor(DomainError):
     """The purchase isn't paid: it was refunded, or is about to be."""
 

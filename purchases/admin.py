@@ -1,33 +1,22 @@
-"""Plain, read-only admin pages: a purchase changes through its transitions only."""
+"""Read-only admin pages: what is about purchases changes by the domain's functions only."""
 
-from typing import Any, ClassVar, cast
-from uuid import uuid4
+from typing import Any, ClassVar
 
-from django import forms
-from django.contrib import admin, messages
-from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
+from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
-from django.template.response import TemplateResponse
-from django.urls import path, reverse
-from django.utils import timezone
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
 
-from offers import targeting
-from offers.errors import DomainError
 from offers.scoped_admin import ModelAdmin, ScopedAdmin, ScopedInline, SuperusersOnly
-from purchases import refund_requests
-from purchases.bulk.actions import PurchaseActions
+from purchases import stripe_dashboard, timeline, wording
 from purchases.models import (
     Dispute,
     Email,
-    Purchase,
     PurchaseTransition,
     Refund,
     StripeEvent,
 )
-from purchases.states import Status
+from purchases.wording import NOTHING, amount, label, two_lines, when
 
 
 class ReadOnly(ModelAdmin):
@@ -54,175 +43,187 @@ class ReadOnlyInline(ScopedInline):
         return False
 
 
-class TransitionInline(ReadOnlyInline):
-    model = PurchaseTransition
-    fields = ("created_at", "from_status", "to_status", "source", "actor", "reason")
+class OfPurchases(ReadOnly, ScopedAdmin):
+    """Rows that belong to a purchase: newest first, with its title, which leads to it."""
 
+    organization = "purchase__event__organization"
+    list_select_related: ClassVar[tuple[str, ...]] = ("purchase__event",)
+    show_full_result_count = False
+    ordering: ClassVar = ["-created_at"]
 
-class RefundInline(ReadOnlyInline):
-    model = Refund
-    fields = (
-        "created_at", "amount", "state", "cause", "reason", "requested_by", "stripe_refund_id",
-        "error",
-    )  # fmt: skip
+    @admin.display(description="purchase")
+    def of_purchase(self, row: Any) -> SafeString:
+        return two_lines(wording.to(row.purchase), row.purchase.event.title)
 
-
-class DisputeInline(ReadOnlyInline):
-    model = Dispute
-    fields = ("id", "status", "reason", "amount", "evidence_due_by", "funds_withdrawn_at")
-
-
-class RefundForm(forms.Form):
-    """What staff are asked before money goes back."""
-
-    amount = forms.DecimalField(
-        required=False,
-        max_digits=15,
-        decimal_places=3,
-        help_text="Leave it empty to send back all that is left; a part keeps the units sold.",
-    )
-    restock = forms.BooleanField(
-        required=False,
-        initial=True,
-        label="Put the units back on sale",
-        help_text="After a full refund; otherwise the offer's total shrinks by them.",
-    )
-    reason = forms.CharField(required=False, max_length=500, widget=forms.TextInput)
-    # One form is one refund, however often it is sent.
-    idempotency_key = forms.CharField(
-        required=False, max_length=255, widget=forms.HiddenInput, initial=uuid4
-    )
-
-
-@admin.register(Purchase)
-class PurchaseAdmin(PurchaseActions, ReadOnly, ScopedAdmin):
-    organization = "event__organization"
-    change_form_template = "admin/purchases/purchase/change_form.html"
-    list_display = (
-        "offer_title", "user", "quantity", "total_price", "currency", "status",
-        "release_reason", "reserved_until", "created_at",
-    )  # fmt: skip
-    list_filter = (
-        "status",
-        "release_reason",
-        ("problem", admin.EmptyFieldListFilter),
-        "event",
-    )
-    list_select_related = ("user",)
-    search_fields = ("=id", "offer_title", "user__username", "=checkout_session_id")
-    date_hierarchy = "created_at"
-    fields = (
-        "id", "user", "offer", "event", "offer_title", "quantity", "unit_price", "total_price",
-        "currency", "status", "release_reason", "reserved_until", "refunded_amount",
-        "created_at", "paid_at", "refunded_at", "checkout_session_id", "payment_intent_id",
-        "problem", "checkout_expires_at", "checkout_attempt", "idempotency_key",
-    )  # fmt: skip
-    inlines = (TransitionInline, RefundInline, DisputeInline)
-
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        purchase = kwargs.get("obj")
-        context["may_refund"] = (
-            purchase is not None
-            and purchase.status in (Status.PAID, Status.REFUND_DUE)
-            and targeting.may_refund(cast("User", request.user), purchase.event)
-        )
-        return super().render_change_form(request, context, *args, **kwargs)
-
-    def get_urls(self) -> list[Any]:
-        refund = self.admin_site.admin_view(self.refund_view)
-        own = path("<path:object_id>/refund/", refund, name="purchases_purchase_refund")
-        return [own, *super().get_urls()]
-
-    def refund_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Ask how much to send back, and do it as the API does."""
-        purchase = self.get_object(request, object_id)
-        if purchase is None:
-            raise Http404
-        if not targeting.may_refund(cast("User", request.user), purchase.event):
-            raise PermissionDenied
-        form = RefundForm(request.POST if request.method == "POST" else None)
-        if form.is_valid():
-            key = form.cleaned_data["idempotency_key"]
-            try:
-                requested = refund_requests.request(
-                    purchase_id=purchase.pk,
-                    actor=cast("User", request.user),
-                    source="admin",
-                    now=timezone.now(),
-                    **form.cleaned_data | {"idempotency_key": key or None},
-                )
-            except DomainError as error:
-                form.add_error(error.attr, str(error))
-            else:
-                status = requested.purchase.get_status_display().lower()
-                what = "This was asked for before" if requested.repeated else "Asked for"
-                messages.success(request, f"{what}: the purchase is {status} now.")
-                return redirect(reverse("admin:purchases_purchase_change", args=[purchase.pk]))
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"Refund {purchase}",
-            "opts": self.opts,
-            "original": purchase,
-            "form": form,
-        }
-        return TemplateResponse(request, "admin/purchases/purchase/refund.html", context)
+    @admin.display(description="when", ordering="created_at")
+    def made(self, row: Any) -> str:
+        return when(row.created_at)
 
 
 @admin.register(PurchaseTransition)
-class PurchaseTransitionAdmin(ReadOnly, ScopedAdmin):
-    organization = "purchase__event__organization"
-    list_display = ("created_at", "purchase", "from_status", "to_status", "source", "actor")
+class PurchaseTransitionAdmin(OfPurchases):
+    list_display = ("made", "of_purchase", "change", "who", "reason")
     list_filter = ("to_status", "source")
-    list_select_related = ("purchase", "actor")
+    list_select_related = ("purchase__event", "actor")
     search_fields = ("=purchase__id",)
+    search_help_text = "The id of a purchase"
+    ordering: ClassVar = ["-id"]  # written as it happens, and indexed
+    fields = ("of_purchase", "made", "change", "name", "who", "reason")
+    readonly_fields = ("of_purchase", "made", "change", "who")
+
+    @admin.display(description="when", ordering="id")
+    def made(self, row: Any) -> str:
+        return when(row.created_at)
+
+    @admin.display(description="became")
+    def change(self, row: PurchaseTransition) -> SafeString:
+        before = wording.STATUS[row.from_status][0].lower() if row.from_status else "new"
+        return two_lines(wording.status(row.to_status), f"was {before}")
+
+    @admin.display(description="by")
+    def who(self, row: PurchaseTransition) -> str:
+        return timeline.by(row.actor, row.source)
 
 
 @admin.register(Refund)
-class RefundAdmin(ReadOnly, ScopedAdmin):
-    organization = "purchase__event__organization"
-    list_display = ("created_at", "purchase", "amount", "state", "cause", "requested_by", "error")
+class RefundAdmin(OfPurchases):
+    list_display = ("made", "of_purchase", "sum", "state_in_words", "why", "who", "error")
     list_filter = ("state", "cause")
-    list_select_related = ("purchase", "requested_by")
+    list_select_related = ("purchase__event", "requested_by")
     search_fields = ("=purchase__id", "=stripe_refund_id", "=payment_intent_id")
+    search_help_text = "The id of a purchase, or Stripe's of the refund or the payment"
+    fields = (
+        "of_purchase", "sum", "state_in_words", "why", "who", "error", "made", "settled",
+        "at_stripe", "payment", "attempts",
+    )  # fmt: skip
+    readonly_fields = (
+        "of_purchase", "sum", "state_in_words", "why", "who", "made", "settled", "at_stripe",
+        "payment",
+    )  # fmt: skip
+
+    @admin.display(description="amount", ordering="amount")
+    def sum(self, refund: Refund) -> str:
+        return amount(refund.amount, refund.purchase.currency)
+
+    @admin.display(description="state", ordering="state")
+    def state_in_words(self, refund: Refund) -> SafeString:
+        return label(*wording.REFUND_STATE[refund.state])
+
+    @admin.display(description="cause")
+    def why(self, refund: Refund) -> SafeString:
+        return two_lines(refund.get_cause_display(), refund.reason)
+
+    @admin.display(description="asked for by")
+    def who(self, refund: Refund) -> str:
+        return refund.requested_by.username if refund.requested_by else NOTHING
+
+    @admin.display(description="settled")
+    def settled(self, refund: Refund) -> str:
+        return when(refund.settled_at)
+
+    @admin.display(description="refund at Stripe")
+    def at_stripe(self, refund: Refund) -> str:
+        return stripe_dashboard.link(refund.stripe_refund_id)
+
+    @admin.display(description="payment at Stripe")
+    def payment(self, refund: Refund) -> str:
+        return stripe_dashboard.link(refund.payment_intent_id)
 
 
 @admin.register(Dispute)
-class DisputeAdmin(ReadOnly, ScopedAdmin):
+class DisputeAdmin(OfPurchases):
     """The most urgent first; they are answered in Stripe's dashboard."""
 
-    organization = "purchase__event__organization"
-    list_display = (
-        "id", "purchase", "amount", "currency", "reason", "status", "evidence_due_by",
-        "funds_withdrawn_at", "funds_reinstated_at",
-    )  # fmt: skip
+    list_display = ("shown_id", "of_purchase", "sum", "status_in_words", "answer_by", "funds")
     list_filter = ("status", "reason")
-    list_select_related = ("purchase",)
     search_fields = ("=id", "=purchase__id")
+    search_help_text = "The id of a purchase, or Stripe's of the dispute"
+    ordering: ClassVar = ["evidence_due_by", "created_at"]
+    fields = (
+        "of_purchase", "sum", "status_in_words", "answer_by", "funds", "made", "at_stripe",
+        "payment",
+    )  # fmt: skip
+    readonly_fields = fields
+
+    @admin.display(description="dispute", ordering="id")
+    def shown_id(self, dispute: Dispute) -> str:
+        return dispute.pk
+
+    @admin.display(description="amount", ordering="amount")
+    def sum(self, dispute: Dispute) -> str:
+        return amount(dispute.amount, dispute.currency)
+
+    @admin.display(description="status", ordering="status")
+    def status_in_words(self, dispute: Dispute) -> SafeString:
+        return two_lines(wording.dispute(dispute), wording.in_words(dispute.reason))
+
+    @admin.display(description="answer at Stripe by", ordering="evidence_due_by")
+    def answer_by(self, dispute: Dispute) -> str:
+        return when(dispute.evidence_due_by) if dispute.is_open else NOTHING
+
+    @admin.display(description="money")
+    def funds(self, dispute: Dispute) -> str:
+        if dispute.funds_reinstated_at:
+            return f"given back {when(dispute.funds_reinstated_at)}"
+        if dispute.funds_withdrawn_at:
+            return f"withdrawn {when(dispute.funds_withdrawn_at)}"
+        return "not touched"
+
+    @admin.display(description="dispute at Stripe")
+    def at_stripe(self, dispute: Dispute) -> str:
+        return stripe_dashboard.link(dispute.pk)
+
+    @admin.display(description="payment at Stripe")
+    def payment(self, dispute: Dispute) -> str:
+        return stripe_dashboard.link(dispute.payment_intent_id)
 
 
 @admin.register(Email)
-class EmailAdmin(ReadOnly, ScopedAdmin):
-    organization = "purchase__event__organization"
-    list_display = (
-        "created_at", "purchase", "occasion", "reference", "state", "attempts", "sent_at", "error",
-    )  # fmt: skip
+class EmailAdmin(OfPurchases):
+    list_display = ("made", "of_purchase", "about", "state_in_words", "attempts", "error")
     list_filter = ("state",)
-    list_select_related = ("purchase",)
     search_fields = ("=purchase__id", "=reference", "=occasion")
+    search_help_text = "The id of a purchase, or what it is about (as order_placed)"
+    ordering: ClassVar = ["-id"]  # written as it happens, and indexed
     fields = (
-        "purchase", "occasion", "reference", "attached", "state", "attempts", "due_at", "error",
-        "created_at", "sent_at",
+        "of_purchase", "about", "reference", "attached", "state_in_words", "attempts", "error",
+        "made", "due", "sent", "who",
     )  # fmt: skip
-    readonly_fields = ("attached",)
+    readonly_fields = (
+        "of_purchase", "about", "attached", "state_in_words", "made", "due", "sent", "who",
+    )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Email]:
         return super().get_queryset(request).defer("attachments")
 
+    @admin.display(description="when", ordering="id")
+    def made(self, row: Any) -> str:
+        return when(row.created_at)
+
+    @admin.display(description="about", ordering="occasion")
+    def about(self, email: Email) -> str:
+        return wording.in_words(email.occasion)
+
+    @admin.display(description="state", ordering="state")
+    def state_in_words(self, email: Email) -> SafeString:
+        shown = label(*wording.EMAIL_STATE[email.state])
+        return two_lines(shown, email.sent_at and when(email.sent_at))
+
     @admin.display(description="attachments")
     def attached(self, email: Email) -> str:
         return ", ".join(attachment["name"] for attachment in email.attachments)
+
+    @admin.display(description="tried again")
+    def due(self, email: Email) -> str:
+        return when(email.due_at) if email.state == Email.State.WAITING else NOTHING
+
+    @admin.display(description="sent")
+    def sent(self, email: Email) -> str:
+        return when(email.sent_at)
+
+    @admin.display(description="sent again by")
+    def who(self, email: Email) -> str:
+        return email.requested_by.username if email.requested_by else NOTHING
 
 
 @admin.register(StripeEvent)
@@ -234,5 +235,6 @@ class StripeEventAdmin(ReadOnly, SuperusersOnly):
 
 
 # Django finds an app's pages in this module.
+from purchases import purchase_page  # noqa: E402, F401 - it needs the classes above
 from purchases.bulk import admin as bulk  # noqa: E402, F401
 from purchases.subscribers import admin as subscribers  # noqa: E402, F401

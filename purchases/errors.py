@@ -56,6 +56,16 @@ class HoldIsEnding(DomainError):
     message = "This hold is being ended already."
 
 
+class HoldWasPaid(DomainError):
+    """Stripe says that the hold to be released was paid: it was recorded as such instead."""
+
+    code = "hold_was_paid"
+
+    def __init__(self, *, status: str) -> None:
+        self.status = status
+        super().__init__(f"Stripe says that it was paid meanwhile: it is {status} now.")
+
+
 class NotCancellable(DomainError):
     code = "not_cancellable"
     message = "Only a purchase that is neither paid nor ended can be cancelled."

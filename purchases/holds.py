@@ -23,6 +23,7 @@ from purchases.activity import log_failure
 from purchases.errors import (
     HoldAlreadyResolved,
     HoldIsEnding,
+    HoldWasPaid,
     NotCancellable,
     PaymentMismatch,
     PaymentProviderUnavailable,
@@ -69,6 +70,24 @@ def cancel(*, purchase_id: uuid.UUID, user: User, now: datetime) -> Purchase:
     return purchase
 
 
+def release(
+    purchase_id: uuid.UUID, *, now: datetime, source: str, actor: User | None = None
+) -> Purchase:
+    """Put an unpaid hold's units back on sale, because staff say so; called by admin.
+
+    Outside any transaction: Stripe is asked first, for up to some seconds. Raises
+    ``PurchaseNotFound``, ``HoldWasPaid``, and what ``end`` raises; after
+    ``PaymentProviderUnavailable`` the hold is as it was.
+    """
+    purchase = Purchase.objects.filter(pk=purchase_id).first()
+    if purchase is None:
+        raise PurchaseNotFound
+    purchase = end(purchase, reason=ReleaseReason.STAFF, now=now, source=source, actor=actor)
+    if purchase.status != Status.RELEASED:
+        raise HoldWasPaid(status=purchase.get_status_display().lower())
+    return purchase
+
+
 def end(
     purchase: Purchase,
     *,
@@ -80,11 +99,10 @@ def end(
 ) -> Purchase:
     """End one open hold and return what became of it: released, or paid after all.
 
-    Called outside any transaction by cancel, the sweep and the command. ``ask_stripe`` is false
-    when Stripe can't tell; only a hold whose session is dead by its own clock can be ended then.
-    Raises
-    ``HoldAlreadyResolved``, ``HoldIsEnding`` (somebody else is at it), ``PaymentMismatch``, or
-    ``PaymentProviderUnavailable``, after which the hold is as it was.
+    Called outside any transaction by cancel, release, the sweep and the command. ``ask_stripe`` is
+    false when Stripe can't tell; only a hold whose session is dead by its own clock can be ended
+    then. Raises ``HoldAlreadyResolved``, ``HoldIsEnding`` (somebody else is at it),
+    ``PaymentMismatch``, or ``PaymentProviderUnavailable``, after which the hold is as it was.
     """
     if not ask_stripe and not _is_dead(purchase, now):
         raise ProviderUnreachable

@@ -78,6 +78,14 @@ class Attachment:
             raise ValueError(f"{self.mimetype!r} is no MIME type.")
 
 
+@dataclass(frozen=True)
+class Letter:
+    """What ``enqueue`` needs to know of a message, for those who only say which one it is."""
+
+    occasion: str
+    attachments: Sequence[Attachment] = ()
+
+
 def enqueue(
     purchase: Purchase,
     occasion: str,
@@ -85,6 +93,7 @@ def enqueue(
     now: datetime,
     reference: str = "",
     attachments: Sequence[Attachment] = (),
+    requested_by: User | None = None,
 ) -> None:
     """Have the buyer told of ``occasion``; nothing happens if they are, or will be, already.
 
@@ -109,6 +118,7 @@ def enqueue(
             ],
             "due_at": now,
             "created_at": now,
+            "requested_by": requested_by,
         },
     )
     transaction.on_commit(lambda: wake("purchases.send_emails"))
@@ -157,7 +167,7 @@ def _send_waiting(now: datetime, limit: int) -> int:
         purchase = Purchase.objects.select_related("user", "event__organization").get(
             pk=email.purchase_id
         )
-        if not _has_address(purchase.user):
+        if not has_address(purchase.user):
             _note(email, state=Email.State.GIVEN_UP, error="This buyer has no e-mail address.")
             log_activity("email_without_address", purchase, occasion=email.occasion)
             continue
@@ -175,7 +185,8 @@ def _send_waiting(now: datetime, limit: int) -> int:
     return sent
 
 
-def _has_address(user: User) -> bool:
+def has_address(user: User) -> bool:
+    """Whether there is anywhere to send a message to."""
     try:
         validate_email(user.email)
     except ValidationError:

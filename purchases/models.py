@@ -27,7 +27,7 @@ class Purchase(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    # These two have no index of their own: each is the first column of one below.
+    # These three have no index of their own: each is the first column of one below.
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.PROTECT,
@@ -37,7 +37,9 @@ class Purchase(models.Model):
     offer = models.ForeignKey(
         Offer, on_delete=models.PROTECT, related_name="purchases", db_index=False
     )
-    event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="purchases")
+    event = models.ForeignKey(
+        Event, on_delete=models.PROTECT, related_name="purchases", db_index=False
+    )
     offer_title = models.CharField(max_length=200)
     quantity = models.PositiveIntegerField()
     unit_price = models.DecimalField(max_digits=12, decimal_places=3)
@@ -160,17 +162,18 @@ class Purchase(models.Model):
                 condition=Q(fulfillment_due=True),
                 name="purchase_news_for_fulfillment",
             ),
-            # The back-office's figures, of all events: read from the index alone.
+            # The back-office's lists and figures; what is included is read from the index alone.
+            models.Index(
+                fields=["-created_at", "-id"],
+                include=["event", "offer", "paid_at", "refunded_amount"],
+                name="purchase_newest",
+            ),
+            models.Index(fields=["event", "-created_at"], name="purchase_by_event"),
             models.Index(
                 fields=["paid_at"],
                 include=["event", "offer", "currency", "quantity", "total_price"],
                 condition=Q(paid_at__isnull=False),
                 name="purchase_by_payment_time",
-            ),
-            models.Index(
-                fields=["created_at"],
-                include=["event", "offer", "paid_at", "refunded_amount"],
-                name="purchase_by_start",
             ),
             models.Index(fields=["event"], condition=~Q(problem=""), name="purchase_with_problem"),
         ]
@@ -282,6 +285,7 @@ class Refund(models.Model):
             models.Index(fields=["payment_intent_id"], name="refund_by_payment"),
             models.Index(fields=["settled_at"], name="refund_by_settlement"),
             models.Index(fields=["state"], condition=Q(state="failed"), name="refund_failed"),
+            models.Index(fields=["-created_at"], name="refund_newest"),
         ]
 
     def __str__(self) -> str:
@@ -369,6 +373,13 @@ class Email(models.Model):
     error = models.TextField(blank=True)
     created_at = models.DateTimeField()
     sent_at = models.DateTimeField(null=True, blank=True)
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="Who had it sent once more; empty for what is sent by itself.",
+    )
 
     class Meta:
         constraints: ClassVar = [

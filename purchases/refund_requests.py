@@ -37,8 +37,8 @@ class Requested:
 
 @retried
 def request(
-    *,
     purchase_id: uuid.UUID,
+    *,
     actor: User,
     source: str,
     now: datetime,
@@ -77,8 +77,7 @@ def request(
                 raise InvalidRefundAmount("This purchase was free: leave the amount out.")
             _refund_for_nothing(purchase, wanted, restock=restock, source=source)
             return Requested(purchase, repeated=False)
-        given = refunds.of_payment(purchase).exclude(state=Refund.State.FAILED)
-        left = purchase.total_price - refunds.sum_of(given)
+        left = left_of(purchase)
         wanted.amount = left if amount is None else amount
         _refuse_amount(purchase, wanted.amount, left)
         wanted.purchase, wanted.payment_intent_id = purchase, purchase.payment_intent_id
@@ -96,6 +95,12 @@ def request(
                 lambda: log_activity("request_refund", purchase, amount=said, source=source)
             )
     return Requested(purchase, repeated=False)
+
+
+def left_of(purchase: Purchase) -> Decimal:
+    """What could still be sent back: what was paid, without what went back or is on its way."""
+    given = refunds.of_payment(purchase).exclude(state=Refund.State.FAILED)
+    return purchase.total_price - refunds.sum_of(given)
 
 
 def _fingerprint(amount: Decimal | None, *, restock: bool, reason: str) -> str:

@@ -189,7 +189,8 @@ def test_every_address_of_admin_is_known() -> None:
         "jsi18n", "view_on_site", "app_list", "search", "dashboard_csv",
         None,  # the catch-all, and the old address of an object, which leads to its change page
         "auth_user_password_change",
-        "purchases_purchase_refund",
+        "purchases_purchase_release", "purchases_purchase_refund",
+        "purchases_purchase_resend", "purchases_purchase_retry", "purchases_purchase_export",
         "purchases_webhookdelivery_resend",
         "purchases_bulkjob_confirm", "purchases_bulkjob_stop", "purchases_bulkjob_progress",
         "purchases_bulkjob_results", "offers_offer_stuck_holds",

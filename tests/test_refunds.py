@@ -272,7 +272,8 @@ def test_buyer_is_told_no_and_a_stranger_nothing(sale: Sale) -> None:
 def test_staff_refund_in_admin_and_are_asked_first(sale: Sale, client: Any) -> None:
     client.force_login(User.objects.create_superuser("boss"))
     page = f"/admin/purchases/purchase/{sale.id}/"
-    assert b'/refund/">Refund</a>' in client.get(f"{page}change/").content
+    button = f'href="{page}refund/"'.encode()
+    assert button in client.get(f"{page}change/").content
     assert b"Send the money back" in client.get(f"{page}refund/").content
     assert sale.purchase.status == Status.PAID
 
@@ -286,7 +287,7 @@ def test_staff_refund_in_admin_and_are_asked_first(sale: Sale, client: Any) -> N
     assert counters(sale.offer) == (0, 0)
     assert sale.offer.inventory_total == 8
     assert sale.purchase.transitions.get(name="request_refund").source == "admin"
-    assert b'/refund/">Refund</a>' not in client.get(f"{page}change/").content
+    assert button not in client.get(f"{page}change/").content
 
 
 def test_staff_without_a_role_can_not_refund_in_admin(sale: Sale, client: Any) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 from fulfillment.bookings import (
     booking,
+    invitation,
     letters,  # noqa: F401 - whoever delivers can also write what the e-mails say
     slots,
 )
 from fulfillment.bookings.models import ServiceBooking, details_of
 from fulfillment.models import Fulfillment
+from fulfillment.states import Status
 from fulfillment.times import written
 from offers.models import Offer
 from purchases import mail
@@ -32,6 +34,25 @@ def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
         return True
     mail.enqueue(fulfillment.purchase, "booking_open", now=now)
     return False
+
+
+def letter(fulfillment: Fulfillment, *, now: datetime) -> mail.Letter | None:
+    """The time that is booked, with the entry as the calendar has it, or that one is to be chosen.
+
+    Nothing of a time that is over.
+    """
+    booked: ServiceBooking | None = getattr(fulfillment, "booking", None)
+    if booked is None:
+        return None
+    if booked.scheduled_at is None:
+        is_open = fulfillment.status == Status.PROCESSING
+        return mail.Letter("booking_open") if is_open else None
+    if booked.scheduled_at <= now:
+        return None
+    entry = invitation.write(booked, method="REQUEST", now=now)
+    return mail.Letter(
+        "booked", [mail.Attachment("invite.ics", "text/calendar; method=REQUEST", entry)]
+    )
 
 
 def missing(offer: Offer, *, now: datetime) -> str | None:

@@ -39,6 +39,10 @@ def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
     return True
 
 
+def letter(fulfillment: Fulfillment, *, now: datetime) -> mail.Letter | None:
+    return mail.Letter("content_ready") if _handed_out(fulfillment) else None
+
+
 def missing(offer: Offer, *, now: datetime) -> str | None:
     content = DigitalContent.objects.filter(offer=offer).first()
     if content is None or not (content.can_be_opened or content.gives_access_codes):

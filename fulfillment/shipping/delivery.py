@@ -26,11 +26,24 @@ def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
 
     Raises ``CannotDeliver`` for a parcel without an address.
     """
-    order = orders.place(fulfillment, now=now)
-    code = order.pickup_code
-    attachments = [qr.attachment(code, name="pick-up-code.png")] if code else []
-    mail.enqueue(fulfillment.purchase, "order_placed", now=now, attachments=attachments)
+    placed = _placed(orders.place(fulfillment, now=now))
+    mail.enqueue(fulfillment.purchase, placed.occasion, now=now, attachments=placed.attachments)
     return False
+
+
+def _placed(order: ShippingOrder) -> mail.Letter:
+    code = order.pickup_code
+    return mail.Letter(
+        "order_placed", [qr.attachment(code, name="pick-up-code.png")] if code else []
+    )
+
+
+def letter(fulfillment: Fulfillment, *, now: datetime) -> mail.Letter | None:
+    """That it is packed, or waits with its code, or has left; nothing of what was collected."""
+    order = _order(fulfillment)
+    if order is not None and is_waiting(fulfillment):
+        return _placed(order)
+    return mail.Letter("shipped") if order is not None and order.shipped_at else None
 
 
 def missing(offer: Offer, *, now: datetime) -> str | None:

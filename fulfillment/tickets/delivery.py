@@ -45,9 +45,19 @@ def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
         applied_at=now,
     )
     _move(registration, tier.pk)
-    picture = qr.attachment(upgrade.code, name="ticket.png")
-    mail.enqueue(purchase, "ticket_upgraded", now=now, attachments=[picture])
+    said = _upgraded(upgrade)
+    mail.enqueue(purchase, said.occasion, now=now, attachments=said.attachments)
     return True
+
+
+def _upgraded(upgrade: TicketUpgrade) -> mail.Letter:
+    return mail.Letter("ticket_upgraded", [qr.attachment(upgrade.code, name="ticket.png")])
+
+
+def letter(fulfillment: Fulfillment, *, now: datetime) -> mail.Letter | None:
+    """Nothing of an upgrade whose code a later one has replaced."""
+    upgrade = _handed_out(fulfillment)
+    return _upgraded(upgrade) if upgrade and not upgrade.superseded_by() else None
 
 
 def _tier_of(purchase: Purchase) -> TicketTier:
