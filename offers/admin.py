@@ -15,7 +15,7 @@ from django.utils.functional import lazy
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldAdminURLInputWidget
 
-from offers import countries, inventory, targeting
+from offers import countries, history, inventory, targeting
 from offers.errors import DomainError
 from offers.models import (
     Event,
@@ -26,6 +26,10 @@ from offers.models import (
     Registration,
     TicketTier,
 )
+from offers.offer_actions import OfferActions
+from offers.offer_files import OfferFiles
+from offers.offer_history import OfferHistoryPage
+from offers.offer_list import OfferList
 from offers.scoped_admin import NOBODY, OWNERS, ScopedAdmin, ScopedInline
 
 
@@ -198,25 +202,24 @@ class OfferForm(forms.ModelForm):
 
 
 @admin.register(Offer)
-class OfferAdmin(ScopedAdmin):
+class OfferAdmin(OfferFiles, OfferList, OfferActions, OfferHistoryPage, ScopedAdmin):
     organization = "event__organization"
     form = OfferForm
     formfield_overrides: ClassVar = {
         models.URLField: {"assume_scheme": "https", "widget": UnfoldAdminURLInputWidget}
     }
-    list_display = (
-        "title", "event", "price", "currency", "inventory_total", "inventory_reserved",
-        "inventory_sold", "is_active", "is_archived",
-    )  # fmt: skip
-    list_filter = ("is_active", "is_archived", "offer_type", "placement")
-    list_select_related = ("event",)
-    search_fields = ("title", "event__title")
+    actions: Any = (*OfferActions.actions, "export_csv", "export_xlsx")
     autocomplete_fields = ("event", "target_sessions", "target_ticket_tiers", "ticket_tier")
-    date_hierarchy = "created_at"
     readonly_fields = (
         "inventory_reserved", "inventory_sold", "stripe_product_id", "stripe_price_id",
         "created_at", "updated_at",
     )  # fmt: skip
+
+    def _changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """One entry of the history for all that is saved with the form; Django has a transaction
+        around it."""
+        with history.together(reason="admin"):
+            return super()._changeform_view(request, *args, **kwargs)  # type: ignore[misc]
 
     def save_model(self, request: HttpRequest, obj: Offer, form: Any, change: Any) -> None:
         """Save; an existing offer's stock is changed by ``offers.inventory``, under the lock."""

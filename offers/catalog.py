@@ -1,4 +1,4 @@
-"""Offers as a whole: which can be shown now, and ending their sale."""
+"""Offers as a whole: which can be shown now, and which are over."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from waffle import switch_is_active
 
-from offers import inventory, targeting
+from offers import history, targeting
 from offers.errors import DomainError, NotEligible, NotRegistered, PurchasesDisabled
 from offers.models import Offer
 
@@ -41,20 +41,14 @@ def refuse_while_switched_off() -> None:
         raise PurchasesDisabled
 
 
-def archive(offer: Offer) -> None:
-    """Withdraw an offer for good; holds that are open can still be paid, sales stay on record.
-
-    Called by the API's DELETE. The task that the save wakes deactivates the product at Stripe.
-    """
-    with transaction.atomic():
-        # Read again under the lock: a change that came meanwhile must not be written over.
-        offer = inventory.lock(offer.pk)
-        if not offer.is_archived:
-            offer.is_archived = True
-            offer.save()
-
-
 def expire(*, now: datetime, dry_run: bool = False) -> int:
     """Deactivate offers whose sale has ended, and return how many: a task and a command."""
     ended = Offer.objects.filter(is_active=True, expires_at__lte=now)
-    return ended.count() if dry_run else ended.update(is_active=False, updated_at=now)
+    if dry_run:
+        return ended.count()
+    with transaction.atomic(), history.together(reason="the sale has ended"):
+        # In the order of every other statement that locks several, and listed for the history.
+        locked = ended.select_for_update(of=("self",), no_key=True).order_by("pk")
+        offer_ids = list(locked.values_list("pk", flat=True))
+        history.note(offer_ids)
+        return Offer.objects.filter(pk__in=offer_ids).update(is_active=False, updated_at=now)

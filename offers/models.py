@@ -12,7 +12,7 @@ from django.core.validators import MinValueValidator
 from django.db import models, transaction
 from django.db.models import F, Q
 
-from offers import money, rules
+from offers import history, money, rules
 from offers.errors import (
     InsufficientInventory,
     OfferArchived,
@@ -272,6 +272,15 @@ class Offer(models.Model):
             "catalog_sync_after",
         }
     )
+
+    history = history.OfferHistory(
+        # Not what purchases and the copy at Stripe write: nobody changed the offer then.
+        excluded_fields=[
+            *sorted(WRITTEN_ELSEWHERE - {"id", "inventory_total"}), "created_at", "updated_at",
+        ],
+        no_db_index=["event", "ticket_tier"],
+        history_id_field=models.BigAutoField(),
+    )  # fmt: skip
 
     class Meta:
         constraints: ClassVar = [

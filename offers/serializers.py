@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied
 
-from offers import countries, errors, inventory, money, targeting
+from offers import countries, errors, history, inventory, money, targeting
 from offers.models import Event, EventSession, Offer, TicketTier
 
 
@@ -100,6 +100,9 @@ def _one_of(choices: Any) -> dict[str, Any]:
 
 
 class OfferSerializer(serializers.ModelSerializer):
+    # What the history says of how a change came.
+    source_name = "API"
+
     event = EventBySlug("slug", queryset=Event.objects.all())
     price = Amount(min_value=0)
     original_price = Amount(min_value=0, allow_null=True, required=False)
@@ -192,14 +195,14 @@ class OfferSerializer(serializers.ModelSerializer):
 
     def create(self, validated_data: dict[str, Any]) -> Offer:
         targets = self._pop_targets(validated_data)
-        with transaction.atomic():
+        with transaction.atomic(), history.together(reason=self.source_name):
             offer = Offer.objects.create(**validated_data)
             self._set_targets(offer, targets)
         return offer
 
     def update(self, offer: Offer, validated_data: dict[str, Any]) -> Offer:
         targets = self._pop_targets(validated_data)
-        with transaction.atomic():
+        with transaction.atomic(), history.together(reason=self.source_name):
             # Under the row lock nothing can be sold between the check and the write.
             offer = inventory.lock(offer.pk)
             if "inventory_total" in validated_data:

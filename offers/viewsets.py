@@ -1,8 +1,9 @@
 """The API of events and offers."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
@@ -13,7 +14,7 @@ from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from offers import catalog, impressions, targeting
+from offers import catalog, impressions, lifecycle, targeting
 from offers.models import Event, Offer
 from offers.pagination import BySlug
 from offers.serializers import AvailabilitySerializer, EventSerializer, OfferSerializer
@@ -117,7 +118,8 @@ class OfferViewSet(
         return offer
 
     def perform_destroy(self, instance: Offer) -> None:
-        catalog.archive(instance)
+        actor = cast("User", self.request.user)
+        lifecycle.archive(instance.pk, now=timezone.now(), source="API", actor=actor)
 
     @extend_schema(
         parameters=[AvailabilityQuery],

@@ -179,6 +179,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "simple_history.middleware.HistoryRequestMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
@@ -250,6 +251,7 @@ EMAIL_TIMEOUT = 10  # seconds; without one a mail server that hangs would keep t
 # What a buyer called themselves must not run as a formula when an organizer opens the file.
 IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True
 IMPORT_EXPORT_USE_TRANSACTIONS = True
+SIMPLE_HISTORY_DATE_INDEX = False  # entries are found by their offer
 
 # -- PostgreSQL -----------------------------------------------------------------------------------
 # Milliseconds. A purchase that waits longer for the offer's row answers 503 `busy`.

@@ -237,9 +237,9 @@ def test_offers_whose_sale_has_ended_are_found_by_expiry() -> None:
     (counted,) = plans_of(lambda: catalog.expire(now=NOW, dry_run=True), "offers_offer")
     assert counted == {"offer_by_expiry"}
     with transaction.atomic():
-        (updated,) = plans_of(lambda: catalog.expire(now=NOW), "offers_offer", start="UPDATE")
+        found, *_ = plans_of(lambda: catalog.expire(now=NOW), "offers_offer")
         transaction.set_rollback(True)
-    assert updated == {"offer_by_expiry"}
+    assert found == {"offer_by_expiry"}
 
 
 def test_offer_is_found_by_its_price_at_stripe() -> None:

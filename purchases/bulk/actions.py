@@ -38,7 +38,7 @@ class BulkActions(ScopedAdmin):
 
 
 class PurchaseActions(BulkActions):
-    bulk_kinds = ("release_holds", "refund")
+    bulk_kinds: ClassVar[tuple[str, ...]] = ("release_holds", "refund")
 
 
 def _ask(

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('offers', '0003_impressions'),
+        ('offers', '0004_impressions'),
         ('purchases', '0009_bulk'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
