@@ -3,6 +3,7 @@
 The pages of a type are in its package: ``fulfillment.<package>.admin``.
 """
 
+import uuid
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -11,6 +12,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from fulfillment import (
+    copying,
     delivery,
     purchase_admin,  # noqa: F401 - it registers its page
 )
@@ -43,6 +45,9 @@ class DeliverableOfferAdmin(StuckHolds, ContentPages, OfferAdmin):
 
     def get_inlines(self, request: HttpRequest, obj: Offer | None) -> Any:
         return () if obj is None else INLINES[obj.offer_type]
+
+    def copied(self, original_id: uuid.UUID, copy: Offer) -> None:
+        copying.copy_setup(original_id, copy)
 
     def save_model(self, request: HttpRequest, obj: Offer, form: Any, change: Any) -> None:
         """Save; who waits for what the offer was missing is served now.

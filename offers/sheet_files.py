@@ -43,7 +43,7 @@ class CsvFile(base_formats.CSV):
 class XlsxFile(base_formats.XLSX):
     def create_dataset(self, in_stream: bytes) -> tablib.Dataset:
         """The first sheet's values; of formulas, what they came to."""
-        import openpyxl  # type: ignore[import-untyped] # here, since it takes long to load
+        import openpyxl
 
         with zipfile.ZipFile(io.BytesIO(in_stream)) as archive:
             if sum(each.file_size for each in archive.infolist()) > LARGEST_UNPACKED:
