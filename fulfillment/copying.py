@@ -8,7 +8,7 @@ from offers.models import Offer
 
 
 def copy_setup(original_id: uuid.UUID, copy: Offer) -> None:
-    """Give the copy what was set up for the original's buyers; called by admin, within a transaction.
+    """Give the copy what was set up for the original's buyers; called by admin, in a transaction.
 
     A file isn't taken along, for it is one offer's to replace or remove; nor are codes, each of
     which is given once, nor time slots, each of which is somebody's hour.

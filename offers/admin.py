@@ -3,20 +3,19 @@
 Who may do what on them is ``offers.scoped_admin``'s to say.
 """
 
-import difflib
-import re
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin
-from django.db import models, transaction
-from django.http import HttpRequest
-from django.utils.functional import lazy
-from django.utils.html import format_html
-from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldAdminURLInputWidget
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import QuerySet
+from django.forms.models import BaseInlineFormSet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
 
-from offers import countries, history, inventory, targeting
-from offers.errors import DomainError
+from offers import history, membership
+from offers.errors import LastOwner
 from offers.models import (
     Event,
     EventSession,
@@ -30,12 +29,64 @@ from offers.offer_actions import OfferActions
 from offers.offer_files import OfferFiles
 from offers.offer_history import OfferHistoryPage
 from offers.offer_list import OfferList
+from offers.offer_page import OfferPage
 from offers.scoped_admin import NOBODY, OWNERS, ScopedAdmin, ScopedInline
+
+ROLES = (
+    "Owner: everything, and who the members are. Manager: offers, refunds and delivery. Support: "
+    "looks at everything and releases holds, and can't refund."
+)
+
+
+class MembershipForm(forms.ModelForm):
+    """The base of the admin's form, which adds the model and its fields."""
+
+    class Meta:
+        help_texts: ClassVar = {"role": ROLES}
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse to make the last owner something else, or of somewhere else."""
+        data = super().clean() or {}
+        if self.instance._state.adding or not {"role", "organization"} & set(self.changed_data):
+            return data
+        try:
+            membership.refuse_to_lose_the_owners(
+                Membership.objects.values_list("organization", flat=True).get(pk=self.instance.pk),
+                leaving=[self.instance.pk],
+            )
+        except LastOwner as refusal:
+            self.add_error("role" if "role" in self.changed_data else None, str(refusal))
+        return data
+
+
+class MembershipFormSet(BaseInlineFormSet):
+    """The members on their organization's page: judged by what they are together."""
+
+    def clean(self) -> None:
+        """Refuse a set without an owner where there was one."""
+        super().clean()
+        if not self.instance.pk or any(self.errors):
+            return
+        left = [form for form in self.forms if form not in self.deleted_forms]
+        if any(form.cleaned_data.get("role") == Membership.Role.OWNER for form in left):
+            return
+        leaving = [form.instance.pk for form in self.initial_forms]
+        try:
+            membership.refuse_to_lose_the_owners(self.instance.pk, leaving=leaving)
+        except LastOwner as refusal:
+            raise forms.ValidationError(str(refusal)) from None
 
 
 class MembershipInline(ScopedInline):
     model = Membership
+    formset = MembershipFormSet
     editors = adders = deleters = OWNERS
+    verbose_name, verbose_name_plural = "member", "members"
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if db_field.name == "role":
+            kwargs["help_text"] = ROLES
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
 
 @admin.register(Organization)
@@ -50,17 +101,45 @@ class OrganizationAdmin(ScopedAdmin):
     inlines = (MembershipInline,)
 
 
+class TimedForm(forms.ModelForm):
+    """The base of admin's forms of what has a beginning and an end."""
+
+    class Meta:
+        labels: ClassVar = {"starts_at": "Starts at (UTC)", "ends_at": "Ends at (UTC)"}
+        help_texts: ClassVar = {
+            "slug": "Its name in addresses: small letters, digits and hyphens.",
+            "organization": "Whose members look after it.",
+        }
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        starts_at, ends_at = data.get("starts_at"), data.get("ends_at")
+        if starts_at and ends_at and ends_at < starts_at:
+            self.add_error("ends_at", "This must not be before it starts.")
+        return data
+
+
 class EventSessionInline(ScopedInline):
     model = EventSession
+    form = TimedForm
+    verbose_name_plural = "sessions"
+    fields = ("title", "slug", "starts_at", "ends_at")
+    prepopulated_fields: ClassVar = {"slug": ("title",)}
 
 
 class TicketTierInline(ScopedInline):
     model = TicketTier
+    fields = ("title", "slug")
+    prepopulated_fields: ClassVar = {"slug": ("title",)}
 
 
 @admin.register(Event)
 class EventAdmin(ScopedAdmin):
     organization = "organization"
+    form = TimedForm
+    fields = (
+        "organization", "title", "slug", "description", "is_public", "starts_at", "ends_at",
+    )  # fmt: skip
     list_display = ("title", "slug", "organization", "is_public", "starts_at")
     ordering = ("title",)
     list_filter = ("is_public",)
@@ -74,6 +153,9 @@ class EventAdmin(ScopedAdmin):
 @admin.register(EventSession)
 class EventSessionAdmin(ScopedAdmin):
     organization = "event__organization"
+    form = TimedForm
+    fields = ("event", "title", "slug", "starts_at", "ends_at")
+    prepopulated_fields: ClassVar = {"slug": ("title",)}
     list_display = ("title", "event", "starts_at")
     ordering = ("title",)
     list_select_related = ("event",)
@@ -84,6 +166,8 @@ class EventSessionAdmin(ScopedAdmin):
 @admin.register(TicketTier)
 class TicketTierAdmin(ScopedAdmin):
     organization = "event__organization"
+    fields = ("event", "title", "slug")
+    prepopulated_fields: ClassVar = {"slug": ("title",)}
     list_display = ("title", "event")
     ordering = ("title",)
     list_select_related = ("event",)
@@ -93,6 +177,11 @@ class TicketTierAdmin(ScopedAdmin):
 
 class RegistrationForm(forms.ModelForm):
     """The base of the admin's form, which adds the model and its fields."""
+
+    class Meta:
+        help_texts: ClassVar = {
+            "ticket_tier": "One of the event's own. A ticket upgrade moves its buyer to another.",
+        }
 
     def clean(self) -> dict[str, Any]:
         """Add the rule about sessions, which no ``clean`` of the model can see, to the tier's."""
@@ -117,116 +206,51 @@ class RegistrationAdmin(ScopedAdmin):
 class MembershipAdmin(ScopedAdmin):
     organization = "organization"
     editors = adders = deleters = OWNERS
+    form = MembershipForm
     list_display = ("user", "organization", "role")
     list_select_related = ("user", "organization")
     autocomplete_fields = ("organization",)
 
+    def delete_model(self, request: HttpRequest, obj: Membership) -> None:
+        """Delete, or raise ``LastOwner``: the views below tell of it."""
+        membership.refuse_to_lose_the_owners(obj.organization_id, leaving=[obj.pk])
+        super().delete_model(request, obj)
 
-class CountriesField(forms.CharField):
-    """Countries that parcels go to: codes or English names, separated by commas."""
-
-    def prepare_value(self, value: Any) -> Any:
-        return ", ".join(value) if isinstance(value, list) else value
-
-    def to_python(self, value: Any) -> Any:
-        """The codes, each once; raises ``ValidationError`` that says what is meant instead."""
-        codes = {name.casefold(): code for code, name in countries.names().items()}
-        chosen, unknown = [], []
-        for text in re.split(r"[,;\n]", super().to_python(value) or ""):
-            given = " ".join(text.split())
-            code = codes.get(given.casefold(), given.upper())
-            if code in countries.SHIPPABLE:
-                chosen.append(code)
-            elif given:
-                like = difflib.get_close_matches(given.casefold(), codes, n=1)
-                meant = f" (did you mean {codes[like[0]]}?)" if like else ""
-                unknown.append(f"{given}{meant}")
-        if unknown:
-            raise forms.ValidationError(
-                f"Stripe asks no address for {', '.join(unknown)}: use the countries' two-letter "
-                "codes or English names, separated by commas."
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
+        chosen = list(queryset.order_by("organization"))
+        for organization_id in dict.fromkeys(each.organization_id for each in chosen):
+            membership.refuse_to_lose_the_owners(
+                organization_id, leaving=[each.pk for each in chosen]
             )
-        return list(dict.fromkeys(chosen))
+        super().delete_queryset(request, queryset)
 
-    def has_changed(self, initial: Any, data: Any) -> bool:
+    def delete_view(self, request: HttpRequest, object_id: str, *args: Any) -> HttpResponse:
         try:
-            return bool(self.to_python(data) != (initial or []))
-        except forms.ValidationError:
-            return True
+            return super().delete_view(request, object_id, *args)
+        except LastOwner as refusal:
+            messages.error(request, str(refusal))
+            return redirect(reverse("admin:offers_membership_change", args=[object_id]))
 
-
-def _countries_help() -> str:
-    every = ", ".join(f"{code} {name}" for code, name in countries.names().items())
-    return format_html(
-        "Where merchandise is sent to: codes or names, separated by commas, for example DE, AT, "
-        "Switzerland. Empty: nowhere. <details><summary>All of them</summary>{}</details>",
-        every,
-    )
-
-
-class OfferForm(forms.ModelForm):
-    """The base of the admin's form, which adds the model and its fields."""
-
-    shipping_countries = CountriesField(
-        required=False,
-        strip=True,
-        help_text=lazy(_countries_help, str)(),
-        widget=UnfoldAdminTextInputWidget,
-    )
-
-    def clean(self) -> dict[str, Any]:
-        """Add the rules that need the stored offer or its targets to those of ``Offer.clean``."""
-        data = super().clean() or {}
-        if event := data.get("event"):
-            wrong = targeting.foreign_targets(
-                event, data.get("target_sessions", []), data.get("target_ticket_tiers", [])
-            )
-            for field, message in wrong.items():
-                self.add_error(field, message)
-        if not self.instance._state.adding:
-            self._refuse_what_sales_forbid(data)
-        return data
-
-    def _refuse_what_sales_forbid(self, data: dict[str, Any]) -> None:
-        # Locked until admin's transaction ends: nothing is sold between this check and the save.
-        stored = inventory.lock(self.instance.pk)
-        if "event" in self.changed_data:
-            self.add_error("event", "An offer can't move to another event: make a new one there.")
+    def changelist_view(self, request: HttpRequest, *args: Any) -> HttpResponse:
+        """The list; what an action did before it was refused is undone, its log entries too."""
         try:
-            if data.get("price") is not None and data.get("currency"):
-                stored.refuse_price_change(data["price"], data["currency"])
-            stored.refuse_type_change(data.get("offer_type") or stored.offer_type)
-            stored.refuse_total(data.get("inventory_total"))
-        except DomainError as error:
-            self.add_error(error.attr, str(error))
+            with transaction.atomic():
+                return super().changelist_view(request, *args)
+        except LastOwner as refusal:
+            messages.error(request, str(refusal))
+            return redirect(request.get_full_path())
 
 
 @admin.register(Offer)
-class OfferAdmin(OfferFiles, OfferList, OfferActions, OfferHistoryPage, ScopedAdmin):
+class OfferAdmin(OfferFiles, OfferList, OfferActions, OfferHistoryPage, OfferPage):
     organization = "event__organization"
-    form = OfferForm
-    formfield_overrides: ClassVar = {
-        models.URLField: {"assume_scheme": "https", "widget": UnfoldAdminURLInputWidget}
-    }
     actions: Any = (*OfferActions.actions, "export_csv", "export_xlsx")
-    autocomplete_fields = ("event", "target_sessions", "target_ticket_tiers", "ticket_tier")
-    readonly_fields = (
-        "inventory_reserved", "inventory_sold", "stripe_product_id", "stripe_price_id",
-        "created_at", "updated_at",
-    )  # fmt: skip
 
     def _changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """One entry of the history for all that is saved with the form; Django has a transaction
         around it."""
         with history.together(reason="admin"):
             return super()._changeform_view(request, *args, **kwargs)  # type: ignore[misc]
-
-    def save_model(self, request: HttpRequest, obj: Offer, form: Any, change: Any) -> None:
-        """Save; an existing offer's stock is changed by ``offers.inventory``, under the lock."""
-        with transaction.atomic():
-            super().save_model(request, obj, form, change)
-            if change and "inventory_total" in form.changed_data:
-                inventory.set_total(offer_id=obj.pk, total=obj.inventory_total)
 
     def has_delete_permission(self, request: HttpRequest, obj: Offer | None = None) -> bool:
         """An offer is archived, never deleted: its sales must keep their record."""

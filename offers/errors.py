@@ -147,6 +147,12 @@ class TypeLocked(DomainError):
     )
 
 
+class LastOwner(DomainError):
+    code = "last_owner"
+    attr = "role"
+    message = "This is the organization's last owner: make somebody else an owner first."
+
+
 class Busy(DomainError):
     """The row lock, or a connection, was not had in time: see ``database_is_busy``."""
 

@@ -25,6 +25,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from offers.autocomplete import OneOf, SomeOf
 from offers.errors import DomainError
 from offers.models import Membership
 
@@ -162,6 +163,30 @@ class ByRole(BaseModelAdmin):
                 help_text="The exact user name or e-mail address of an account.",
             )
         return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def formfield_for_choice_field(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Leave to be chosen what has no default: the first of the list is a wrong guess.
+
+        Of the roles it would be the owner's.
+        """
+        kwargs.setdefault(
+            "choices",
+            db_field.get_choices(
+                include_blank=db_field.blank or not db_field.has_default(),
+                blank_choice=[("", "Choose one")],
+            ),
+        )
+        return super().formfield_for_choice_field(db_field, request, **kwargs)
+
+    def formfield_for_foreignkey(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if db_field.name in self.get_autocomplete_fields(request):
+            kwargs.setdefault("widget", OneOf(db_field, self.admin_site))
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if db_field.name in self.get_autocomplete_fields(request):
+            kwargs.setdefault("widget", SomeOf(db_field, self.admin_site))
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def get_field_queryset(self, db: Any, db_field: Any, request: Any) -> Any:
         """Django asks this for the choices of a relation; what isn't among them isn't accepted."""

@@ -44,6 +44,7 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     offers.TotalBelowCommitted: 400,
     offers.PriceLocked: 400,
     offers.TypeLocked: 400,
+    offers.LastOwner: 400,
     offers.PurchasesDisabled: 503,
     offers.Busy: 503,
     purchases.PurchaseNotFound: 404,

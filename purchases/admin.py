@@ -7,8 +7,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from offers import stripe_dashboard
 from offers.scoped_admin import ModelAdmin, ScopedAdmin, ScopedInline, SuperusersOnly
-from purchases import stripe_dashboard, timeline, wording
+from purchases import timeline, wording
 from purchases.models import (
     Dispute,
     Email,

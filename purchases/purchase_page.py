@@ -13,8 +13,9 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from offers import stripe_dashboard
 from offers.scoped_admin import ScopedAdmin
-from purchases import refund_requests, search, stripe_dashboard, timeline, wording
+from purchases import refund_requests, search, timeline, wording
 from purchases.admin import ReadOnly
 from purchases.bulk.actions import PurchaseActions
 from purchases.export_page import PurchaseExport

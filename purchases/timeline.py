@@ -10,7 +10,7 @@ from datetime import datetime
 from django.contrib.auth.models import User
 from django.utils.safestring import SafeString
 
-from purchases import stripe_dashboard
+from offers import stripe_dashboard
 from purchases.models import Email, Purchase, Refund
 from purchases.states import TRANSITIONS
 from purchases.wording import REFUND_STATE, STATUS, amount, in_words, when

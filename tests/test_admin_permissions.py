@@ -197,6 +197,7 @@ def test_every_address_of_admin_is_known() -> None:
         "offers_offer_pause_one", "offers_offer_resume_one", "offers_offer_archive_one",
         "offers_offer_restore_one", "offers_offer_duplicate_one",
         "offers_offer_export", "offers_offer_import", "offers_offer_process_import",
+        "offers_offer_preview",
         "offers_offer_content_file", "offers_offer_access_codes", "offers_offer_given_codes",
         "fulfillment_shippingorder_packing_list", "fulfillment_shippingorder_packing_csv",
         "fulfillment_shippingorder_ship", "fulfillment_shippingorder_tracking",

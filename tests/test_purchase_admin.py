@@ -18,8 +18,9 @@ from fulfillment.errors import FulfillmentNotFound, NothingToConfirm, SentJustNo
 from fulfillment.shipping import orders
 from fulfillment.shipping.models import ShippingOrder
 from fulfillment.states import Status as Delivered
+from offers import stripe_dashboard
 from offers.models import Membership, Offer
-from purchases import mail, refunds, stripe_dashboard
+from purchases import mail, refunds
 from purchases.errors import HoldAlreadyResolved, HoldWasPaid, PurchaseNotFound
 from purchases.holds import release
 from purchases.models import Email, Purchase, Refund

@@ -4,17 +4,19 @@ import uuid
 from collections.abc import Callable
 from datetime import date
 from itertools import groupby
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.db import models
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fulfillment import spreadsheet
 from fulfillment.bookings import booking as bookings
@@ -34,6 +36,11 @@ ON_AN_OFFERS_PAGE = 60
 class ServiceDetailsInline(ScopedInline):
     model = ServiceDetails
     form = DetailsForm
+    template = "admin/edit_inline/stacked.html"
+    max_num = 1
+    formfield_overrides: ClassVar = {
+        models.TextField: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 4})}
+    }
 
 
 class TimeSlotInline(ScopedInline):

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AdminURLFieldWidget
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.db.models import QuerySet
@@ -20,6 +19,7 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminURLInputWidget
 
 from fulfillment import delivery, spreadsheet
 from fulfillment.digital import codes, content
@@ -62,7 +62,8 @@ class ContentInline(ScopedInline):
     readonly_fields = ("file_now", "codes_now")
     fields = ("file_now", "url", "gives_access_codes", "codes_now", "instructions")
     formfield_overrides: ClassVar = {
-        models.URLField: {"assume_scheme": "https", "widget": AdminURLFieldWidget}
+        models.URLField: {"assume_scheme": "https", "widget": UnfoldAdminURLInputWidget},
+        models.TextField: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 4})},
     }
 
     @admin.display(description="File")

@@ -1,6 +1,6 @@
 """Addresses of Stripe's dashboard, for staff who want to see there what an id stands for.
 
-Stripe promises none of them. A payment, a refund and a dispute have a page at their own id; of a
+Stripe promises none of them. A product, a price, a payment, a refund and a dispute have a page at their own id; of a
 Checkout Session the dashboard's search is all there is. With any other ``STRIPE_API_BASE``, as the
 sandbox's, the ids are known to no dashboard, so there are no addresses.
 """
@@ -16,6 +16,8 @@ API_HOST = "api.stripe.com"
 # https://docs.stripe.com/keys#test-live-modes
 TEST_KEYS = ("sk_test_", "rk_test_")
 PAGES = {
+    "prod_": "products/{}",
+    "price_": "prices/{}",
     "pi_": "payments/{}",
     "re_": "refunds/{}",
     "pyr_": "refunds/{}",
