@@ -79,7 +79,7 @@ class FulfillmentAdmin(BulkActions, ReadOnly, ScopedAdmin):
     )  # fmt: skip
     list_filter = ("status", "type", "purchase__event")
     list_select_related = ("purchase__user",)
-    search_fields = ("=id", "=purchase__id", "purchase__offer_title", "purchase__user__username")
+    search_fields = ("=id", "=purchase__id", "purchase__offer__title", "purchase__user__username")
     date_hierarchy = "paid_at"
     show_full_result_count = False
     fields = (

@@ -92,6 +92,7 @@ class MembershipInline(ScopedInline):
 @admin.register(Organization)
 class OrganizationAdmin(ScopedAdmin):
     organization = "pk"
+    is_short = True
     editors = OWNERS
     adders = NOBODY
     list_display = ("name", "slug")
@@ -140,6 +141,7 @@ class EventAdmin(ScopedAdmin):
     fields = (
         "organization", "title", "slug", "description", "is_public", "starts_at", "ends_at",
     )  # fmt: skip
+    is_short = True
     list_display = ("title", "slug", "organization", "is_public", "starts_at")
     ordering = ("title",)
     list_filter = ("is_public",)
@@ -156,6 +158,7 @@ class EventSessionAdmin(ScopedAdmin):
     form = TimedForm
     fields = ("event", "title", "slug", "starts_at", "ends_at")
     prepopulated_fields: ClassVar = {"slug": ("title",)}
+    is_short = True
     list_display = ("title", "event", "starts_at")
     ordering = ("title",)
     list_select_related = ("event",)
@@ -168,6 +171,7 @@ class TicketTierAdmin(ScopedAdmin):
     organization = "event__organization"
     fields = ("event", "title", "slug")
     prepopulated_fields: ClassVar = {"slug": ("title",)}
+    is_short = True
     list_display = ("title", "event")
     ordering = ("title",)
     list_select_related = ("event",)
@@ -205,6 +209,7 @@ class RegistrationAdmin(ScopedAdmin):
 @admin.register(Membership)
 class MembershipAdmin(ScopedAdmin):
     organization = "organization"
+    is_short = True
     editors = adders = deleters = OWNERS
     form = MembershipForm
     list_display = ("user", "organization", "role")
@@ -244,6 +249,7 @@ class MembershipAdmin(ScopedAdmin):
 @admin.register(Offer)
 class OfferAdmin(OfferFiles, OfferList, OfferActions, OfferHistoryPage, OfferPage):
     organization = "event__organization"
+    is_short = True
     actions: Any = (*OfferActions.actions, "export_csv", "export_xlsx")
 
     def _changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:

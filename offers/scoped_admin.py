@@ -27,6 +27,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from offers.autocomplete import OneOf, SomeOf
 from offers.errors import DomainError
+from offers.large_lists import FewChoices, LargeList
 from offers.models import Membership
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin, TabularInline
 else:
     from unfold.admin import ModelAdmin, TabularInline
+
+# Some modules have unfold's classes from here.
+__all__ = ["ModelAdmin", "TabularInline"]
 
 Roles = frozenset[Membership.Role]
 
@@ -83,16 +87,11 @@ class AccountField(forms.Field):
         return bool(super().has_changed(self.prepare_value(initial), data))
 
 
-class OwnOnly(admin.RelatedFieldListFilter):
+class OwnOnly(FewChoices):
     """A filter that offers only what the caller may see; every scoped list uses it."""
 
-    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
-        visible = visible_to(request, field.related_model, model_admin.admin_site)
-        return field.get_choices(
-            include_blank=False,
-            ordering=self.field_admin_ordering(field, request, model_admin),
-            limit_choices_to={"pk__in": visible.values("pk")},
-        )
+    def visible(self, field: Any, request: HttpRequest, model_admin: Any) -> QuerySet:
+        return visible_to(request, field.related_model, model_admin.admin_site)
 
 
 def visible_to(
@@ -229,7 +228,7 @@ class ScopedInline(ByRole, TabularInline):
         return self.allows(request, self.adders, obj)
 
 
-class ScopedAdmin(ByRole, ModelAdmin):
+class ScopedAdmin(ByRole, LargeList):
     """Pages that show and change what is the caller's organization's, and nothing else.
 
     ``organization`` leads from the model to it, as a lookup does: ``"event__organization"``. An
@@ -328,7 +327,7 @@ class ScopedAdmin(ByRole, ModelAdmin):
         super().save_model(request, obj, form, change)
 
 
-class SuperusersOnly(ModelAdmin):
+class SuperusersOnly(LargeList):
     """Pages about the whole installation."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:

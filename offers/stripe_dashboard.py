@@ -1,8 +1,8 @@
 """Addresses of Stripe's dashboard, for staff who want to see there what an id stands for.
 
-Stripe promises none of them. A product, a price, a payment, a refund and a dispute have a page at their own id; of a
-Checkout Session the dashboard's search is all there is. With any other ``STRIPE_API_BASE``, as the
-sandbox's, the ids are known to no dashboard, so there are no addresses.
+Stripe promises none of them. A product, a price, a payment, a refund and a dispute have a page at
+their own id; of a Checkout Session the dashboard's search is all there is. With any other
+``STRIPE_API_BASE``, as the sandbox's, the ids are known to no dashboard: there are no addresses.
 """
 
 from urllib.parse import quote, urlsplit

@@ -143,7 +143,7 @@ class ServiceBookingAdmin(ReadOnly, ScopedAdmin):
     list_select_related = ("fulfillment__purchase__user",)
     search_fields = (
         "=fulfillment__purchase__id",
-        "fulfillment__purchase__offer_title",
+        "fulfillment__purchase__offer__title",
         "fulfillment__purchase__user__username",
         "fulfillment__purchase__user__email",
     )

@@ -112,6 +112,7 @@ class TimeSlot(models.Model):
                 violation_error_message="There is a slot at this time: give that one more seats.",
             ),
         ]
+        indexes: ClassVar = [models.Index(fields=["starts_at"], name="slot_by_time")]
 
     def __str__(self) -> str:
         return f"{self.starts_at:%a %d %b %Y, %H:%M} UTC"
@@ -189,11 +190,7 @@ class ServiceBooking(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            models.Index(
-                fields=["scheduled_at"],
-                condition=Q(scheduled_at__isnull=False),
-                name="booking_by_time",
-            ),
+            models.Index(fields=["scheduled_at", "id"], name="booking_by_time"),
         ]
 
     def __str__(self) -> str:

@@ -291,7 +291,8 @@ class StateFilter(admin.SimpleListFilter):
         return codes.State.choices
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset.filter(state=self.value()) if self.value() else queryset
+        found = codes.FOUND.get(self.value() or "")
+        return queryset if found is None else queryset.filter(found)
 
 
 @admin.register(AccessCode)

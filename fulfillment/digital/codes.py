@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from django.db import models, transaction
-from django.db.models import Case, Count, QuerySet, Value, When
+from django.db.models import Case, Count, Q, QuerySet, Value, When
 
 from fulfillment import spreadsheet
 from fulfillment.digital.errors import CodesRefused
@@ -41,6 +41,14 @@ class State(models.TextChoices):
     FREE = "free"
     GIVEN = "given"
     REVOKED = "revoked", "given, then revoked"
+
+
+# What `with_state` tells, for a filter that needn't work it out for every code there is.
+FOUND: dict[str, Q] = {
+    State.FREE: Q(fulfillment__isnull=True),
+    State.GIVEN: Q(fulfillment__isnull=False) & ~Q(fulfillment__status=Status.REVOKED),
+    State.REVOKED: Q(fulfillment__status=Status.REVOKED),
+}
 
 
 def with_state(codes: QuerySet) -> QuerySet:

@@ -58,7 +58,7 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
     list_select_related = ("fulfillment__purchase__user", "fulfillment__purchase__event")
     search_fields = (
         "=fulfillment__purchase__id", "=pickup_code", "=tracking_number", "name",
-        "fulfillment__purchase__user__username", "fulfillment__purchase__offer_title",
+        "fulfillment__purchase__user__username", "fulfillment__purchase__offer__title",
     )  # fmt: skip
     ordering: ClassVar = ["-fulfillment__paid_at"]
     fields = (

@@ -5,6 +5,7 @@ from typing import Any, cast
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -35,6 +36,13 @@ class TicketUpgradeAdmin(ReadOnly, ScopedAdmin):
 class UpgradeInline(ReadOnlyInline):
     model = TicketUpgrade
     fields = ("applied_at", "from_tier", "to_tier", "code", "revoked_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TicketUpgrade]:
+        """With what the tiers and the upgrades themselves are called by."""
+        upgrades: QuerySet[TicketUpgrade] = super().get_queryset(request)
+        return upgrades.select_related(
+            "from_tier__event", "to_tier__event", "registration__user", "registration__event"
+        )
 
 
 class UpgradedMeanwhileForm(RegistrationForm):

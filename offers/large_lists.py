@@ -1,0 +1,334 @@
+"""Lists of hundreds of thousands of rows: what they count, search and offer to choose from.
+
+Mixed into ``offers.scoped_admin.ScopedAdmin``, so that every list of ours opens in moments however
+much was sold. What has to give way is said on the page: where there are more than
+``MOST_COUNTED`` rows, that there are more, but not how many.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import get_fields_from_path
+from django.core.exceptions import ValidationError
+from django.core.paginator import Page, Paginator
+from django.db.models import (
+    BooleanField,
+    CharField,
+    Model,
+    Q,
+    QuerySet,
+    TextField,
+    UniqueConstraint,
+)
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+from django.utils.text import smart_split, unescape_string_literal
+from unfold.contrib.filters.forms import AutocompleteDropdownForm
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin
+else:
+    from unfold.admin import ModelAdmin
+
+# Counted, searched for and paged through; beyond that a search or a filter leads further.
+MOST_COUNTED = 10_000
+MOST_LOOKED_AT = 1_000
+# More than that many are no list to choose from.
+MOST_CHOICES = 100
+# Words of a search beyond these are ignored.
+MOST_WORDS = 5
+LONGEST_WORD = 200
+# More accounts, offers or events than that aren't looked for by a part of their name.
+MOST_LOOKED_UP = 500
+
+
+class MoreThan(int):
+    """A count that was given up: a number to reckon with, and in words what it is."""
+
+    def __str__(self) -> str:
+        return f"more than {int(self):,}"
+
+
+class CountingPaginator(Paginator):
+    """Counts up to ``MOST_COUNTED`` rows: a whole count reads the whole table, at each page."""
+
+    @cached_property
+    def count(self) -> int:
+        if not isinstance(self.object_list, QuerySet):
+            return super().count
+        # Without an order PostgreSQL may stop at the first so many that it comes across.
+        found = self.object_list.order_by().values("pk")[: MOST_COUNTED + 1].count()
+        return MoreThan(MOST_COUNTED) if found > MOST_COUNTED else found
+
+    def page(self, number: Any) -> Page:
+        """First the keys of the page, then its rows: else all rows before it were joined, too."""
+        if not isinstance(self.object_list, QuerySet):
+            return super().page(number)
+        number = self.validate_number(number)
+        first = (number - 1) * self.per_page
+        last = min(first + self.per_page, self.count)
+        keys = list(self.object_list.values_list("pk", flat=True)[first:last])
+        return Page(self.object_list.filter(pk__in=keys), number, self)
+
+
+class FewChoices(admin.RelatedFieldListFilter):
+    """Links where there are few to choose from; where there are many, a field to look one up."""
+
+    # Unfold's lists look here for the scripts that they need.
+    form_class = AutocompleteDropdownForm
+
+    def __init__(
+        self,
+        field: Any,
+        request: HttpRequest,
+        params: dict[str, Any],
+        model: Any,
+        model_admin: Any,
+        field_path: str,
+    ) -> None:
+        self.is_long = False
+        self._asked = request, model_admin
+        super().__init__(field, request, params, model, model_admin, field_path)
+        if self.is_long:
+            self.template = "admin/long_filter.html"
+
+    def visible(self, field: Any, request: HttpRequest, model_admin: Any) -> QuerySet:
+        """What the caller may choose from."""
+        raise NotImplementedError
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
+        ordering = self.field_admin_ordering(field, request, model_admin)
+        objects = self.visible(field, request, model_admin).order_by(*ordering)
+        related = model_admin.admin_site._registry.get(field.related_model)
+        # What their names are made of.
+        joined = getattr(related, "list_select_related", None)
+        if isinstance(joined, tuple | list):
+            objects = objects.select_related(*joined)
+        found = list(objects[: MOST_CHOICES + 1])
+        if len(found) > MOST_CHOICES and related and related.search_fields:
+            self.is_long = True
+            return [("", "")] * 2  # two are enough for the filter to be shown
+        return [(each.pk, str(each)) for each in found]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet | None:
+        """An empty field asks for nothing, where an empty link would be an error."""
+        if list(self.lookup_val or ()) == [""]:
+            return queryset
+        return super().queryset(request, queryset)
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        if not self.is_long:
+            yield from super().choices(changelist)
+            return
+        request, model_admin = self._asked
+        chosen = self.lookup_val[-1] if self.lookup_val else None
+        yield {
+            "form": AutocompleteDropdownForm(
+                request=request,
+                label=f"By {self.title}",
+                name=self.lookup_kwarg,
+                choices=(),
+                field=self.field,
+                model_admin=model_admin,
+                data={self.lookup_kwarg: chosen},
+            ),
+            "is_alone": not model_admin.list_filter_submit,
+            "others": [
+                (name, value)
+                for name, values in changelist.filter_params.items()
+                if name not in self.expected_parameters()
+                for value in values
+            ],
+        }
+
+
+class SeenLately(admin.AllValuesFieldListFilter):
+    """The values that a thousand rows have, where Django's filter looks through all there are."""
+
+    def __init__(
+        self,
+        field: Any,
+        request: HttpRequest,
+        params: dict[str, Any],
+        model: Any,
+        model_admin: Any,
+        field_path: str,
+    ) -> None:
+        super().__init__(field, request, params, model, model_admin, field_path)
+        rows = model_admin.get_queryset(request).order_by("-pk")
+        found = set(rows.values_list(field_path, flat=True)[:MOST_LOOKED_AT])
+        self.lookup_choices: Any = sorted(found)
+
+
+def indexed(model: type[Model]) -> set[str]:
+    """The fields in whose order an index has all rows.
+
+    None with a few values only: thousands of rows with the same one would be sorted after all.
+    """
+    meta = model._meta
+    first = {index.fields[0] for index in meta.indexes if index.fields and not index.condition}
+    first |= {
+        constraint.fields[0]
+        for constraint in meta.constraints
+        if isinstance(constraint, UniqueConstraint)
+        and constraint.fields
+        and not constraint.condition
+    }
+    return {
+        field.name
+        for field in meta.concrete_fields
+        if (
+            field.unique
+            or getattr(field, "db_index", False)
+            or first & {field.name, f"-{field.name}"}
+        )
+        and not (field.is_relation or field.choices or isinstance(field, BooleanField))
+    }
+
+
+class LargeList(ModelAdmin):
+    """Mixed into admin classes: the list stays fast with any number of rows."""
+
+    paginator = CountingPaginator
+    show_full_result_count = False
+    # Whether there are at most some ten thousand rows, which can be sorted by anything.
+    is_short: ClassVar[bool] = False
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        """A filter by a text that has no fixed choices is ``SeenLately``."""
+        return [
+            (name, SeenLately) if isinstance(name, str) and self._is_free_text(name) else name
+            for name in super().get_list_filter(request)
+        ]
+
+    def _is_free_text(self, name: str) -> bool:
+        fields = {field.name: field for field in self.model._meta.concrete_fields}
+        field = fields.get(name)
+        return isinstance(field, CharField | TextField) and not field.choices
+
+    def get_sortable_by(self, request: HttpRequest) -> Any:
+        """Those columns that PostgreSQL can read in order; sorting the others reads every row."""
+        columns = super().get_sortable_by(request)
+        if self.is_short:
+            return columns
+        sorted_by = indexed(self.model)
+        return [name for name in columns if self._field_of(name) in sorted_by]
+
+    def _field_of(self, column: Any) -> str | None:
+        """The field that a column of the list is sorted by, as Django finds it."""
+        shown = column if callable(column) else getattr(self, column, None)
+        if shown is None:
+            return str(column)
+        by = getattr(shown, "admin_order_field", None)
+        return by.removeprefix("-") if isinstance(by, str) else None
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet, search_term: str
+    ) -> tuple[QuerySet, bool]:
+        """Those that have each of the words in one of the fields; called by lists and by fields
+        with an autocomplete, with what the caller may see."""
+        fields = [str(field) for field in self.get_search_fields(request)]
+        whole = queryset
+        for word in _words(search_term) if fields else ():
+            search = Search(self.model, fields, word)
+            for name in search.too_many if request.resolver_match else ():
+                if str(request.resolver_match.url_name).endswith("_changelist"):  # type: ignore[union-attr] # just asked
+                    messages.warning(
+                        request,
+                        f"More than {MOST_LOOKED_UP:,} {name} have “{word}” in them: nothing was "
+                        "looked for by these. Search for more of it.",
+                    )
+            queryset = search.narrow(queryset, whole)
+        return queryset, False
+
+
+class Search:
+    """One word, looked for in several fields.
+
+    Names and titles are looked up first, in their own, smaller tables; rows are then found by the
+    indexes on whose and what they are. For an ``OR`` over several tables PostgreSQL would read and
+    join all of them.
+    """
+
+    def __init__(self, model: type[Model], fields: list[str], word: str) -> None:
+        self.too_many: list[str] = []
+        # By the relation that leads to the table: what it must have.
+        self._conditions: dict[str, Q] = {}
+        word = word[:LONGEST_WORD]
+        about: dict[str, list[str]] = defaultdict(list)
+        for field in fields:
+            found = _equal(model, field[1:], word) if field.startswith("=") else None
+            relation, _, name = field.rpartition("__")
+            if found is not None:
+                self._add(relation, found)
+            elif not field.startswith("="):
+                about[relation].append(name)
+        if not (self._conditions and _is_uuid(word)):
+            for relation, names in about.items():
+                self._look_up(model, relation, names, word)
+
+    def narrow(self, queryset: QuerySet, whole: QuerySet) -> QuerySet:
+        """Those of the rows that have the word; ``whole`` is all that was there before others."""
+        each = list(self._conditions.values())
+        if not each:
+            return queryset.none()
+        if len(each) == 1:
+            return queryset.filter(each[0])
+        parts = [whole.order_by().filter(condition).values_list("pk") for condition in each]
+        either = parts[0].union(*parts[1:], all=True)
+        # As keys, since PostgreSQL would join it all again to count them and for each page.
+        keys = [key for (key,) in either[: MOST_COUNTED + 1]]
+        return queryset.filter(pk__in=keys if len(keys) <= MOST_COUNTED else either)
+
+    def _look_up(self, model: type[Model], relation: str, names: list[str], word: str) -> None:
+        own = "__".join(part for part in (relation,) if part)
+        has_word = Q.create([(f"{name}__icontains", word) for name in names], connector=Q.OR)
+        if not own:
+            self._add("", has_word)
+            return
+        related: Any = get_fields_from_path(model, own)[-1].related_model
+        objects = related._default_manager.filter(has_word).order_by().values_list("pk", flat=True)
+        keys = list(objects[: MOST_LOOKED_UP + 1])
+        if len(keys) > MOST_LOOKED_UP:
+            self.too_many.append(str(related._meta.verbose_name_plural))
+        elif keys:
+            # The column with the key is in the table before.
+            self._add(own.rpartition("__")[0], Q(**{f"{own}__in": keys}))
+
+    def _add(self, table: str, condition: Q) -> None:
+        self._conditions[table] = self._conditions.get(table, Q()) | condition
+
+
+def _words(text: str) -> Iterator[str]:
+    """The words of a search; what is in quotes is one."""
+    for bit in list(smart_split(text))[:MOST_WORDS]:
+        quoted = len(bit) > 1 and bit[0] in "\"'" and bit[0] == bit[-1]
+        yield unescape_string_literal(bit) if quoted else bit
+
+
+def _equal(model: type[Model], path: str, word: str) -> Q | None:
+    """How an admin's ``"=path"`` is looked for; ``None`` if ``word`` can't be there.
+
+    Django compares it as text in capitals, for which there is no index; ours compares it as what it
+    is, and text also in capitals and in small letters.
+    """
+    target = get_fields_from_path(model, path)[-1]
+    if isinstance(target, CharField | TextField):
+        return Q(**{f"{path}__in": sorted({word, word.upper(), word.lower()})})
+    try:
+        value = target.to_python(word)
+        target.run_validators(value)
+    except ValidationError:
+        return None
+    return Q(**{path: value})
+
+
+def _is_uuid(word: str) -> bool:
+    try:
+        UUID(word)
+    except ValueError:
+        return False
+    return True
