@@ -10,6 +10,9 @@ from offers import history, targeting
 from offers.errors import DomainError, NotEligible, NotRegistered, PurchasesDisabled
 from offers.models import Offer
 
+# waffle's name of the kill switch.
+SWITCH = "purchases"
+
 
 def showable(offers: QuerySet[Offer], now: datetime) -> QuerySet[Offer]:
     """The ones of ``offers`` that can be bought at ``now``: ``Offer.refusal`` as SQL."""
@@ -35,9 +38,14 @@ def refusal(
     return offer.refusal(now, quantity=quantity)
 
 
+def is_selling() -> bool:
+    """Whether the kill switch lets anything be sold; remembered by each process for seconds."""
+    return bool(switch_is_active(SWITCH))
+
+
 def refuse_while_switched_off() -> None:
     """Raise ``PurchasesDisabled`` while `waffle_switch purchases off` holds."""
-    if not switch_is_active("purchases"):
+    if not is_selling():
         raise PurchasesDisabled
 
 

@@ -7,7 +7,7 @@ much was sold. What has to give way is said on the page: where there are more th
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -28,10 +28,7 @@ from django.utils.functional import cached_property
 from django.utils.text import smart_split, unescape_string_literal
 from unfold.contrib.filters.forms import AutocompleteDropdownForm
 
-if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin
-else:
-    from unfold.admin import ModelAdmin
+from offers.careful_pages import ModelAdmin
 
 # Counted, searched for and paged through; beyond that a search or a filter leads further.
 MOST_COUNTED = 10_000

@@ -10,11 +10,12 @@ or ``SuperusersOnly``. A test walks the registry and fails on any other.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.models import ADDITION, CHANGE, DELETION
 from django.contrib.admin.options import BaseModelAdmin
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.auth.models import User
@@ -25,18 +26,13 @@ from django.http import HttpRequest
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from offers.autocomplete import OneOf, SomeOf
+from offers import staff_log
+from offers.careful_pages import ModelAdmin, TabularInline
 from offers.errors import DomainError
 from offers.large_lists import FewChoices, LargeList
 from offers.models import Membership
 
-if TYPE_CHECKING:
-    # unfold has no types, and Django's stubs know what its classes are in the end.
-    from django.contrib.admin import ModelAdmin, TabularInline
-else:
-    from unfold.admin import ModelAdmin, TabularInline
-
-# Some modules have unfold's classes from here.
+# Some modules have the classes without a rule from here.
 __all__ = ["ModelAdmin", "TabularInline"]
 
 Roles = frozenset[Membership.Role]
@@ -177,16 +173,6 @@ class ByRole(BaseModelAdmin):
         )
         return super().formfield_for_choice_field(db_field, request, **kwargs)
 
-    def formfield_for_foreignkey(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
-        if db_field.name in self.get_autocomplete_fields(request):
-            kwargs.setdefault("widget", OneOf(db_field, self.admin_site))
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
-
-    def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
-        if db_field.name in self.get_autocomplete_fields(request):
-            kwargs.setdefault("widget", SomeOf(db_field, self.admin_site))
-        return super().formfield_for_manytomany(db_field, request, **kwargs)
-
     def get_field_queryset(self, db: Any, db_field: Any, request: Any) -> Any:
         """Django asks this for the choices of a relation; what isn't among them isn't accepted."""
         ordered = super().get_field_queryset(db, db_field, request)
@@ -263,21 +249,23 @@ class ScopedAdmin(ByRole, LargeList):
         """Have a function of the domain done to each that the caller may edit; for actions.
 
         ``do`` gets the key, ``now``, ``source``, ``actor`` and ``more``. What it refuses is told by
-        the object's ``name`` with the reason, and how many need another role.
+        the object's ``name`` with the reason, and how many need another role; what was done is in
+        the log of staff actions.
         """
         allowed = self.within(request, queryset, EDITORS)
-        count = 0
+        done_to: list[models.Model] = []
         for chosen in allowed:
             try:
                 do(chosen.pk, now=timezone.now(), source="admin", actor=request.user, **more)
             except DomainError as refusal:
                 messages.warning(request, f"{name(chosen)}: {refusal}")
             else:
-                count += 1
+                done_to.append(chosen)
+        staff_log.record(cast("User", request.user), *done_to, message=f"{done.capitalize()}.")
         if refused := queryset.count() - allowed.count():
             messages.error(request, f"{refused} left as they are: this takes a manager's role.")
-        if count:
-            messages.success(request, f"{count} {done}.")
+        if done_to:
+            messages.success(request, f"{len(done_to)} {done}.")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return self.allows(request, self.adders)
@@ -325,6 +313,21 @@ class ScopedAdmin(ByRole, LargeList):
         ):
             raise PermissionDenied
         super().save_model(request, obj, form, change)
+
+    # What Django logs by itself is logged with its organization.
+
+    def log_addition(self, request: HttpRequest, obj: models.Model, message: Any) -> Any:
+        return self._log(request, [obj], ADDITION, message)
+
+    def log_change(self, request: HttpRequest, obj: models.Model, message: Any) -> Any:
+        return self._log(request, [obj], CHANGE, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        return self._log(request, queryset, DELETION, "")
+
+    def _log(self, request: HttpRequest, objects: Any, flag: int, message: Any) -> Any:
+        actor = cast("User", request.user)
+        return staff_log.record(actor, *objects, message=message, flag=flag)
 
 
 class SuperusersOnly(LargeList):

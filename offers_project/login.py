@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from django.contrib import admin
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.serializers import TokenRefreshSerializer
 from rest_framework_simplejwt.settings import api_settings
@@ -40,6 +42,25 @@ class LimitedLogin(LoginView):
                 answer["Retry-After"] = str(seconds)
                 return answer
         return super().post(request, *args, **kwargs)
+
+
+class BackOfficeLogin(LimitedLogin):
+    """The login that the admin sends strangers to; who may not enter hears why, and isn't sent on.
+
+    Django's own would ask an attendee for the password again and again.
+    """
+
+    next_page = "admin:index"
+
+    def get(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+        """Let in whom the admin lets in (with a bookmark of this page), ask everybody else."""
+        if request.user.is_authenticated and admin.site.has_permission(request):
+            return redirect(self.get_success_url())
+        return super().get(request, *args, **kwargs)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context_data(**kwargs)
+        return context | {"back_office": True, "refused": self.request.user.is_authenticated}
 
 
 class CheckedRefresh(TokenRefreshSerializer):

@@ -17,7 +17,7 @@ from offers.throttling import LoginsPerAddress, LoginsPerName
 from offers.viewsets import EventViewSet, OfferViewSet
 from offers_project import health
 from offers_project.http_errors import refusing_with_a_page
-from offers_project.login import LimitedLogin
+from offers_project.login import BackOfficeLogin, LimitedLogin
 from purchases import pages
 from purchases.viewsets import StripeWebhookView
 
@@ -50,7 +50,7 @@ handler500 = "offers_project.http_errors.server_failed"
 
 urlpatterns = [
     path("api/v1/", include(api)),
-    path("admin/login/", LimitedLogin.as_view()),
+    path("admin/login/", BackOfficeLogin.as_view()),
     path("admin/", admin.site.urls),
     path("", pages.events_page, name="events-page"),
     path("events/<slug:slug>/offers", pages.offers_page, name="offers-page"),

@@ -8,14 +8,13 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from offers import stripe_dashboard
-from offers.scoped_admin import ModelAdmin, ScopedAdmin, ScopedInline, SuperusersOnly
+from offers.scoped_admin import ModelAdmin, ScopedAdmin, ScopedInline
 from purchases import timeline, wording
 from purchases.models import (
     Dispute,
     Email,
     PurchaseTransition,
     Refund,
-    StripeEvent,
 )
 from purchases.wording import NOTHING, amount, label, two_lines, when
 
@@ -227,15 +226,7 @@ class EmailAdmin(OfPurchases):
         return email.requested_by.username if email.requested_by else NOTHING
 
 
-@admin.register(StripeEvent)
-class StripeEventAdmin(ReadOnly, SuperusersOnly):
-    list_display = ("id", "type", "state", "attempts", "created", "received_at")
-    list_filter = ("state", "type")
-    search_fields = ("=id",)
-    ordering: ClassVar = ["-received_at"]
-
-
 # Django finds an app's pages in this module.
-from purchases import purchase_page  # noqa: E402, F401 - it needs the classes above
+from purchases import inbox_admin, purchase_page  # noqa: E402, F401 - they need the classes above
 from purchases.bulk import admin as bulk  # noqa: E402, F401
 from purchases.subscribers import admin as subscribers  # noqa: E402, F401

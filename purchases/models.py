@@ -423,7 +423,8 @@ class StripeEvent(models.Model):
                 condition=Q(state__in=["stored", "failed"]),
                 name="stripe_event_unprocessed",
             ),
-            models.Index(fields=["received_at"], name="stripe_event_by_arrival"),
+            # The inbox in admin, and the number of those in it that wait for somebody.
+            models.Index(fields=["-received_at"], name="stripe_event_newest"),
             models.Index(
                 fields=["state", "received_at"],
                 condition=Q(state__in=["stored", "failed", "dead"]),

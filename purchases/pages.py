@@ -95,6 +95,7 @@ def _show_offers(request: HttpRequest, slug: str) -> HttpResponse:
         {
             "event": event,
             "offers": offers,
+            "paused": not catalog.is_selling(),
             "key": uuid.uuid4(),
             "most": settings.MAX_QUANTITY_PER_PURCHASE,
             # Who has a tier needs no upgrade to it, and one upgrade is all that one ticket takes.

@@ -6,7 +6,7 @@ again by the sweep or by ``replay_events``. The same event any number of times i
 """
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -174,6 +174,18 @@ def replay(event: StripeEvent, *, now: datetime) -> StripeEvent:
     event.attempts = 1 if event.state == StripeEvent.State.DEAD else event.attempts + 1
     event.save(update_fields=["due_at", "attempts"])
     return process(event, now=now)
+
+
+def replay_later(keys: Collection[str], *, now: datetime) -> None:
+    """Have the worker process events again, however many; called by staff.
+
+    One that is being processed at this moment is done twice, which is harmless; who had claimed it
+    has nothing to say about the outcome any more.
+    """
+    StripeEvent.objects.filter(pk__in=keys).update(
+        state=StripeEvent.State.STORED, attempts=0, due_at=now
+    )
+    wake("purchases.process_events")
 
 
 # -- What each type means -------------------------------------------------------------------------

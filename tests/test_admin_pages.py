@@ -18,7 +18,7 @@ from waffle.models import Sample
 
 from fulfillment import queue
 from fulfillment.digital.models import AccessCode
-from offers import inventory
+from offers import inventory, staff_log
 from offers.models import Event, Membership, Offer, Organization, Registration
 from purchases import mail
 from purchases.bulk import jobs, kinds
@@ -87,6 +87,7 @@ def one_of_each() -> None:
     service = PurchaseFactory(offer=slot.offer, status=Status.PAID)
     queue.deliver_one(service.pk, now=timezone.now())
     Group.objects.create(name="Box office")
+    staff_log.record(User.objects.first(), slot.offer, message="Looked after.")
     waffle.get_waffle_switch_model().objects.get_or_create(name="purchases")
     waffle.get_waffle_flag_model().objects.create(name="flag")
     Sample.objects.create(name="sample", percent=50)

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.auth.models import Group, User
 from django.db import models
-from django.urls import URLResolver, reverse
+from django.urls import NoReverseMatch, URLResolver, reverse
 from django.utils import timezone
 from waffle.models import Flag, Sample, Switch
 
@@ -40,9 +41,10 @@ from purchases.models import (
     WebhookDelivery,
     WebhookEndpoint,
 )
+from tests.factories import OfferFactory
 from tests.test_architecture import APPS
 from tests.test_permissions import browser_of, undone
-from tests.two_organizations import CALLERS, MEMBERS, World
+from tests.two_organizations import ATTENDEES, CALLERS, MEMBERS, World
 
 pytestmark = pytest.mark.django_db
 
@@ -76,6 +78,7 @@ RIGHTS: dict[type[models.Model], dict[str, str]] = {
     ShippingOrder: LOOKED_AT,
     TimeSlot: {"owner": "vacd", "manager": "vacd", "support": "v", "superuser": "vacd"},
     ServiceBooking: LOOKED_AT,
+    LogEntry: LOOKED_AT,
     StripeEvent: {"superuser": "v"},
     User: {"superuser": "vacd"},
     Group: {"superuser": "vacd"},
@@ -84,7 +87,7 @@ RIGHTS: dict[type[models.Model], dict[str, str]] = {
     Switch: {"superuser": "vacd"},
 }
 OURS = [model for model in MODELS if model._meta.app_label in APPS]
-SCOPED = [model for model in OURS if isinstance(admin.site._registry[model], ScopedAdmin)]
+SCOPED = [model for model in MODELS if isinstance(admin.site._registry[model], ScopedAdmin)]
 every_scoped_model = pytest.mark.parametrize("model", SCOPED, ids=lambda m: m._meta.label)
 
 
@@ -166,46 +169,155 @@ def test_every_admin_page_is_in_the_table() -> None:
     assert set(RIGHTS) == set(MODELS)
 
 
-def test_every_address_of_admin_is_known() -> None:
-    """A page that somebody adds is a new name here, and needs an answer to who may open it."""
+# -- Every other address --------------------------------------------------------------------------
 
-    def names(patterns: Any) -> set[str | None]:
-        found = set()
-        for pattern in patterns:
-            if isinstance(pattern, URLResolver):
-                found |= names(pattern.url_patterns)
-            else:
-                found.add(pattern.name)
-        return found
+# Django's own five a model, which the table is about; and what every member may open, or anybody.
+OF_A_MODEL = ("changelist", "add", "change", "history", "delete")
+OF_EVERYBODY = {
+    "index", "login", "logout", "password_change", "password_change_done", "autocomplete",
+    "jsi18n", "view_on_site", "app_list", "search",
+    None,  # the catch-all, and the old address of an object, which leads to its change page
+}  # fmt: skip
+# Whoever writes a page does nothing here: it is for owners, managers and superusers. What else it
+# is to be is said here.
+OF_SUPERUSERS = {
+    "kill_switch", "auth_user_password_change", "purchases_stripeevent_replay",
+}  # fmt: skip
+OF_SUPPORT_TOO = {
+    "fulfillment_shippingorder_packing_list", "fulfillment_shippingorder_packing_csv",
+    "fulfillment_shippingorder_without_address", "offers_offer_given_codes",
+}  # fmt: skip
 
-    kinds = ("changelist", "add", "change", "history", "delete")
+
+def addresses(patterns: Any = None) -> dict[str | None, list[str]]:
+    """Every name in the admin, with what its address takes."""
+    found: dict[str | None, list[str]] = {}
+    for pattern in admin.site.urls[0] if patterns is None else patterns:
+        if isinstance(pattern, URLResolver):
+            found |= addresses(pattern.url_patterns)
+        else:
+            found[pattern.name] = list(pattern.pattern.converters)
+    return found
+
+
+def own_addresses() -> list[tuple[str, list[str]]]:
     of_models = {
         f"{model._meta.app_label}_{model._meta.model_name}_{kind}"
         for model in MODELS
-        for kind in kinds
+        for kind in OF_A_MODEL
     }
-    of_the_site = {
-        "index", "login", "logout", "password_change", "password_change_done", "autocomplete",
-        "jsi18n", "view_on_site", "app_list", "search", "dashboard_csv",
-        None,  # the catch-all, and the old address of an object, which leads to its change page
-        "auth_user_password_change",
-        "purchases_purchase_release", "purchases_purchase_refund",
-        "purchases_purchase_resend", "purchases_purchase_retry", "purchases_purchase_export",
-        "purchases_webhookdelivery_resend",
-        "purchases_bulkjob_confirm", "purchases_bulkjob_stop", "purchases_bulkjob_progress",
-        "purchases_bulkjob_results", "offers_offer_stuck_holds",
-        "offers_offer_pause_one", "offers_offer_resume_one", "offers_offer_archive_one",
-        "offers_offer_restore_one", "offers_offer_duplicate_one",
-        "offers_offer_export", "offers_offer_import", "offers_offer_process_import",
-        "offers_offer_preview",
-        "offers_offer_content_file", "offers_offer_access_codes", "offers_offer_given_codes",
-        "fulfillment_shippingorder_packing_list", "fulfillment_shippingorder_packing_csv",
-        "fulfillment_shippingorder_ship", "fulfillment_shippingorder_tracking",
-        "fulfillment_shippingorder_without_address", "fulfillment_shippingorder_address",
-        "fulfillment_timeslot_series",
-        "fulfillment_servicebooking_time",
-    }  # fmt: skip
-    assert names(admin.site.urls[0]) == of_models | of_the_site
+    known = of_models | OF_EVERYBODY
+    return [(name, takes) for name, takes in addresses().items() if name and name not in known]
+
+
+def possible_keys(world: World, name: str) -> list[Any]:
+    """Keys of the first organization's objects that the address ``name`` may be about."""
+    models_of = {f"{model._meta.app_label}_{model._meta.model_name}": model for model in MODELS}
+    own = [thing for prefix, thing in models_of.items() if name.startswith(f"{prefix}_")]
+    of_each_type = [OfferFactory(event=world.home.event, offer_type=kind).pk for kind in Offer.Type]
+    # An order that waits for its address, a purchase that can be paid back.
+    return [
+        *(subject(world, model).pk for model in own),
+        *of_each_type,
+        world.home.fulfillment.pk,
+    ]
+
+
+@pytest.mark.parametrize(("name", "takes"), own_addresses(), ids=lambda value: str(value))
+def test_own_page_opens_for_whom_it_should(name: str, takes: list[str]) -> None:
+    world = World()
+    urls = (
+        [reverse(f"admin:{name}")]
+        if not takes
+        else [
+            reverse(f"admin:{name}", args=[key])
+            for key in possible_keys(world, name)
+            if fits(name, key)
+        ]
+    )
+    seen: dict[str, set[int]] = {}
+    for url in urls:
+        if takes and get(world, "superuser", url).status_code == 404:
+            continue
+        for who in CALLERS:
+            answer = get(world, who, url)
+            sent_on = answer.status_code == 302 and answer.url.startswith("/admin/login/")
+            seen.setdefault(who, set()).add(401 if sent_on else answer.status_code)
+    assert seen, "No object of the two organizations opens this page: make one in World."
+    closed = {403, 404}
+    for who in ("anonymous", *ATTENDEES):
+        assert seen[who] == {401}, who
+    assert seen["ticked"] <= closed
+    assert not seen["superuser"] & closed
+    members_may = name not in OF_SUPERUSERS
+    for who in ("owner", "manager"):
+        assert bool(seen[who] & closed) != members_may, who
+    support_may = members_may and name in OF_SUPPORT_TOO
+    assert bool(seen["support"] & closed) != support_may
+    # What is of no object is each organization's own page of it.
+    if takes or not members_may:
+        assert seen["rival"] <= closed
+
+
+def fits(name: str, key: Any) -> bool:
+    try:
+        reverse(f"admin:{name}", args=[key])
+    except NoReverseMatch:
+        return False
+    return True
+
+
+def get(world: World, who: str, url: str) -> Any:
+    with undone():
+        return browser_of(world.people[who]).get(url)
+
+
+# What support does on the lists, beside looking and exporting: the names of the actions.
+SUPPORT_DOES: set[str] = set()
+
+
+@every_model
+def test_action_changes_nothing_for_whom_it_should_not(model: type[models.Model], rf: Any) -> None:
+    world = World()
+    request = rf.get("/")
+    request.user = world["superuser"]
+    thing = subject(world, model)
+    # Anonymous callers and attendees aren't let in at all: the test above.
+    clients = {who: browser_of(world[who]) for who in ("buyer", "ticked", "rival", "support")}
+    before = everything()
+    for name in admin.site._registry[model].get_actions(request):
+        sent = {"action": name, "_selected_action": str(thing.pk), "post": "yes", "reason": "x"}
+        for who, client in clients.items():
+            if who == "support" and name in SUPPORT_DOES:
+                continue
+            with undone():
+                answer = client.post(page(model, "changelist"), sent)
+                assert answer.status_code in (200, 302, 403), (who, name)
+                assert everything() == before, (who, name)
+                if who != "support":
+                    assert "Home " not in answer.content.decode(), (who, name)
+
+
+def everything() -> dict[type[models.Model], list[dict[str, Any]]]:
+    """All rows but the log's, for who exports is in it."""
+    return {
+        model: list(model._default_manager.order_by("pk").values())
+        for model in MODELS
+        if model is not LogEntry
+    }
+
+
+@pytest.mark.parametrize("who", CALLERS)
+def test_index_opens_for_members_and_shows_nothing_of_others(who: str) -> None:
+    world = World()
+    answer = browser_of(world.people[who]).get(reverse("admin:index"))
+    entered = who not in ("anonymous", *ATTENDEES)
+    assert answer.status_code == (200 if entered else 302)
+    text = answer.content.decode()
+    if who not in ("rival", "superuser"):
+        assert "Rival" not in text
+    if who in ("rival", "ticked"):
+        assert "Home " not in text
 
 
 # -- The table ------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ by looking for that word.
 
 from typing import Any
 
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import models
 from django.utils import timezone
@@ -16,6 +17,7 @@ from fulfillment.digital.models import AccessCode
 from fulfillment.models import Fulfillment
 from fulfillment.shipping.models import ShippingOrder
 from fulfillment.tickets.models import TicketUpgrade
+from offers import staff_log
 from offers.models import (
     Event,
     EventSession,
@@ -142,6 +144,7 @@ class Side:
             ShippingOrder: ShippingOrder.objects.get(fulfillment=self.fulfillment),
             TimeSlot: self.slot,
             ServiceBooking: self.booking,
+            LogEntry: staff_log.record(self.memberships[0].user, self.offer, message="Did it.")[0],
         }
 
 

@@ -16,6 +16,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
+from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fulfillment import spreadsheet
@@ -24,6 +25,9 @@ from fulfillment.bookings import series
 from fulfillment.bookings import spreadsheet as bookings_csv
 from fulfillment.bookings.forms import DetailsForm, SeriesForm, SlotForm, SlotFormSet, TimeForm
 from fulfillment.bookings.models import ServiceBooking, ServiceDetails, TimeSlot, details_of
+from fulfillment.states import Status
+from offers import staff_log
+from offers.asking import question
 from offers.errors import DomainError
 from offers.models import Offer
 from offers.scoped_admin import EDITORS, ScopedAdmin, ScopedInline, visible_to
@@ -105,21 +109,27 @@ class TimeSlotAdmin(ScopedAdmin):
             try:
                 if "add" in request.POST:
                     count = series.add(offer.pk, form.series(), now=now)
+                    staff_log.record(
+                        cast("User", request.user), offer, message=f"Added {count} slots."
+                    )
                     messages.success(request, f"{count} slots were added.")
                     return redirect(reverse("admin:offers_offer_change", args=[offer.pk]))
                 planned = series.plan(form.series(), now=now)
             except DomainError as error:
                 form.add_error(None, str(error))
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"Add a series of slots: {offer}",
-            "opts": Offer._meta,
-            "original": offer,
-            "form": form,
-            "planned": planned,
-            "seats": len(planned) * (form.cleaned_data["capacity"] if planned else 0),
-        }
-        return TemplateResponse(request, "admin/fulfillment/series.html", context)
+        return question(
+            request,
+            opts=Offer._meta,
+            title=f"Add a series of slots: {offer}",
+            form=form,
+            button="Preview",
+            back=reverse("admin:offers_offer_change", args=[offer.pk]),
+            original=offer,
+            template="admin/fulfillment/series.html",
+            variant="default" if planned else "primary",
+            planned=planned,
+            seats=len(planned) * (form.cleaned_data["capacity"] if planned else 0),
+        )
 
 
 def _day(booking: ServiceBooking) -> date | None:
@@ -131,7 +141,7 @@ class ServiceBookingAdmin(ReadOnly, ScopedAdmin):
     """Who comes when; those without a time come last, and have a filter."""
 
     organization = "fulfillment__purchase__event__organization"
-    change_form_template = "admin/fulfillment/booking.html"
+    change_form_outer_before_template = "admin/fulfillment/booking_tools.html"
     list_display = ("when", "service", "attendee", "seats", "location", "status")
     list_display_links = ("when",)
     list_filter = (
@@ -173,9 +183,15 @@ class ServiceBookingAdmin(ReadOnly, ScopedAdmin):
     def seats(self, booking: ServiceBooking) -> int:
         return booking.fulfillment.purchase.quantity
 
-    @admin.display(description="status", ordering="fulfillment__status")
+    @display(
+        description="status",
+        ordering="fulfillment__status",
+        label={"to be booked": "warning", "booked": "success", "revoked": "danger"},
+    )
     def status(self, booking: ServiceBooking) -> str:
-        return booking.fulfillment.status
+        names = {Status.PROCESSING: "to be booked", Status.FULFILLED: "booked"}
+        status = booking.fulfillment.status
+        return names.get(Status(status), status.lower())
 
     @admin.action(description="Print by day", permissions=["view"])
     def print_by_day(self, request: HttpRequest, chosen: QuerySet[ServiceBooking]) -> HttpResponse:
@@ -185,7 +201,6 @@ class ServiceBookingAdmin(ReadOnly, ScopedAdmin):
         context = {
             **self.admin_site.each_context(request),
             "title": "Bookings",
-            "is_popup": True,
             "days": [(day, list(of_the_day)) for day, of_the_day in days],
         }
         return TemplateResponse(request, "admin/fulfillment/bookings_by_day.html", context)
@@ -222,18 +237,25 @@ class ServiceBookingAdmin(ReadOnly, ScopedAdmin):
                 form.add_error(error.attr, str(error))
             else:
                 done = "Booked" if changed.scheduled_at else "Cancelled"
+                staff_log.record(cast("User", request.user), booking, message=f"{done}: {changed}.")
                 messages.success(request, f"{done}: {changed}. The attendee is told by e-mail.")
                 return redirect(
                     reverse("admin:fulfillment_servicebooking_change", args=[booking.pk])
                 )
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"Set the time of {booking.fulfillment.purchase}",
-            "opts": self.opts,
-            "original": booking,
-            "form": form,
-        }
-        return TemplateResponse(request, "admin/fulfillment/set_time.html", context)
+        purchase = booking.fulfillment.purchase
+        now = f"{booking}" if booking.scheduled_at else "no time yet"
+        return question(
+            request,
+            opts=self.opts,
+            title=f"Set the time of {purchase}",
+            form=form,
+            button="Set this time",
+            back=reverse("admin:fulfillment_servicebooking_change", args=[booking.pk]),
+            explanation=f"{purchase}, bought by {purchase.user}: {now}. The attendee gets an "
+            "e-mail with what you choose, and an invitation for their calendar.",
+            original=booking,
+            template="admin/fulfillment/set_time.html",
+        )
 
     def _asked_for(
         self, request: HttpRequest, form: TimeForm, booking: ServiceBooking

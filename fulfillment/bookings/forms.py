@@ -10,10 +10,12 @@ from django.db.models import Q
 from django.forms.formsets import DELETION_FIELD_NAME
 from django.forms.models import BaseInlineFormSet
 from django.utils import timezone
+from unfold.widgets import DATETIME_CLASSES, UnfoldAdminCheckboxSelectMultipleWidget
 
 from fulfillment.bookings import slots
 from fulfillment.bookings.models import A_WEEK, ServiceBooking, ServiceDetails, TimeSlot, details_of
 from fulfillment.bookings.series import Series
+from offers.asking import AskingForm
 from offers.wake import wake
 
 LARGEST = 2**31 - 1
@@ -107,21 +109,39 @@ WEEKDAYS = tuple(
 )
 
 
-class SeriesForm(forms.Form):
+class NativeDate(forms.DateInput):
+    """The browser's own picker, which also works on a phone: no script needed."""
+
+    input_type = "date"
+
+    def __init__(self, **attrs: str) -> None:
+        super().__init__({"class": " ".join(DATETIME_CLASSES), **attrs}, format="%Y-%m-%d")
+
+
+class NativeTime(forms.TimeInput):
+    """As above."""
+
+    input_type = "time"
+
+    def __init__(self, **attrs: str) -> None:
+        super().__init__({"class": " ".join(DATETIME_CLASSES), **attrs})
+
+
+class SeriesForm(AskingForm):
     """What staff are asked for a series of slots; all times are in UTC."""
 
-    first_day = forms.DateField(widget=forms.DateInput({"type": "date"}))
-    last_day = forms.DateField(widget=forms.DateInput({"type": "date"}))
+    first_day = forms.DateField(widget=NativeDate)
+    last_day = forms.DateField(widget=NativeDate)
     weekdays = forms.TypedMultipleChoiceField(
         choices=WEEKDAYS,
         coerce=int,
         initial=[number for number, _ in WEEKDAYS],
-        widget=forms.CheckboxSelectMultiple,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
     )
-    opens = forms.TimeField(label="From (UTC)", widget=forms.TimeInput({"type": "time"}))
+    opens = forms.TimeField(label="From (UTC)", widget=NativeTime)
     closes = forms.TimeField(
         label="To (UTC)",
-        widget=forms.TimeInput({"type": "time"}),
+        widget=NativeTime,
         help_text="The last slot ends by then.",
     )
     length = forms.IntegerField(label="Length in minutes", min_value=1, max_value=A_WEEK)
@@ -145,14 +165,21 @@ class SeriesForm(forms.Form):
         )
 
 
-class NativeDateTime(forms.SplitDateTimeWidget):
-    """The browser's own pickers: no script needed."""
+class NativeDateTime(forms.MultiWidget):
+    """A day and a time, each by the browser's own picker."""
+
+    template_name = "django/forms/widgets/splitdatetime.html"
 
     def __init__(self) -> None:
-        super().__init__(date_attrs={"type": "date"}, time_attrs={"type": "time"})
+        super().__init__(
+            [NativeDate(**{"aria-label": "Day"}), NativeTime(**{"aria-label": "Time"})]
+        )
+
+    def decompress(self, value: Any) -> list[Any]:
+        return [value.date(), value.time()] if value else [None, None]
 
 
-class TimeForm(forms.Form):
+class TimeForm(AskingForm):
     """When one booking is to be: in a slot, or at a time of its own."""
 
     slot = forms.ModelChoiceField(

@@ -15,16 +15,17 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.defaultfilters import date, filesizeformat
-from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminURLInputWidget
 
 from fulfillment import delivery, spreadsheet
 from fulfillment.digital import codes, content
 from fulfillment.digital.errors import CodesRefused, ContentNotStored
 from fulfillment.digital.models import AccessCode, DigitalContent
+from offers.asking import AskingForm, question
 from offers.models import Offer
 from offers.scoped_admin import EDITORS, ScopedAdmin, ScopedInline
 
@@ -92,7 +93,7 @@ class ContentInline(ScopedInline):
 # -- The two pages beside it ----------------------------------------------------------------------
 
 
-class FileForm(forms.Form):
+class FileForm(AskingForm):
     """One of the two is chosen."""
 
     file = forms.FileField(
@@ -109,7 +110,7 @@ class FileForm(forms.Form):
         return data
 
 
-class CodesForm(forms.Form):
+class CodesForm(AskingForm):
     """Codes as a file or pasted; what was read is in ``cleaned_data["found"]``."""
 
     file = forms.FileField(
@@ -121,7 +122,7 @@ class CodesForm(forms.Form):
         required=False,
         strip=False,
         label="Or paste them",
-        widget=forms.Textarea(attrs={"rows": 10, "cols": 60}),
+        widget=forms.Textarea(attrs={"rows": 10}),
         help_text="One a line.",
     )
 
@@ -188,7 +189,7 @@ class ContentPages(ScopedAdmin):
         upload = form.cleaned_data["file"]
         if not upload:
             content.remove_file(offer.pk)
-            self._log(request, offer, "Removed the file.")
+            self.log_change(request, offer, "Removed the file.")
             messages.success(request, "The file was removed.")
             return True
         try:
@@ -197,7 +198,7 @@ class ContentPages(ScopedAdmin):
             form.add_error(error.attr, str(error))
             return False
         waiting = _serve_who_waits(offer.pk)
-        self._log(request, offer, f"Uploaded the file {stored.file_name}.")
+        self.log_change(request, offer, f"Uploaded the file {stored.file_name}.")
         messages.success(request, f"Buyers download {stored.file_name} now.{_said_of(waiting)}")
         return True
 
@@ -222,7 +223,7 @@ class ContentPages(ScopedAdmin):
             form.add_error("file" if form.cleaned_data["file"] else "codes", refused.problems)
             return False
         waiting = _serve_who_waits(offer.pk)
-        self._log(request, offer, f"Imported {taken} access codes.")
+        self.log_change(request, offer, f"Imported {taken} access codes.")
         messages.success(
             request,
             f"{taken:,} codes imported, from “{found[0][1]}” to “{found[-1][1]}”."
@@ -255,17 +256,15 @@ class ContentPages(ScopedAdmin):
         template: str,
         **more: Any,
     ) -> HttpResponse:
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "original": offer,
-            "form": form,
+        return question(
+            request,
+            opts=self.opts,
+            form=form,
+            back=reverse("admin:offers_offer_change", args=[offer.pk]),
+            original=offer,
+            template=f"admin/fulfillment/digital/{template}.html",
             **more,
-        }
-        return TemplateResponse(request, f"admin/fulfillment/digital/{template}.html", context)
-
-    def _log(self, request: HttpRequest, offer: Offer, what: str) -> None:
-        self.log_change(request, offer, what)
+        )
 
 
 def _sent(request: HttpRequest) -> tuple[Any, Any]:
@@ -312,7 +311,7 @@ class AccessCodeAdmin(ScopedAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return codes.with_state(super().get_queryset(request))
 
-    @admin.display(ordering="state")
+    @display(ordering="state", label={"free": "success", "given": "info", "revoked": "danger"})
     def state(self, code: Any) -> str:
         return codes.State(code.state).label
 

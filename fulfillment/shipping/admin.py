@@ -4,6 +4,7 @@ import uuid
 from typing import Any, ClassVar, cast
 
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -12,6 +13,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
+from unfold.decorators import display
 
 from fulfillment import spreadsheet
 from fulfillment.models import Fulfillment
@@ -19,6 +21,8 @@ from fulfillment.shipping import addresses, orders, packing, stages
 from fulfillment.shipping.errors import InvalidShipment
 from fulfillment.shipping.forms import AddressForm, CarrierForm, ShipmentForm, TrackingFileForm
 from fulfillment.shipping.models import ShippingOrder
+from offers import staff_log
+from offers.asking import question
 from offers.errors import DomainError
 from offers.scoped_admin import EDITORS, ScopedAdmin, visible_to
 from purchases.admin import ReadOnly
@@ -47,8 +51,8 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
     """Read-only, but for what its actions and pages do."""
 
     organization = "fulfillment__purchase__event__organization"
-    change_list_template = "admin/fulfillment/shippingorder/change_list.html"
-    change_form_template = "admin/fulfillment/shippingorder/change_form.html"
+    list_before_template = "admin/fulfillment/shippingorder/list_tools.html"
+    change_form_outer_before_template = "admin/fulfillment/shippingorder/tools.html"
     list_display = (
         "paid_at", "stage", "name", "country", "offer", "quantity", "carrier", "tracking_number",
     )  # fmt: skip
@@ -82,7 +86,13 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
     def quantity(self, order: ShippingOrder) -> int:
         return order.fulfillment.purchase.quantity
 
-    @admin.display()
+    @display(
+        label={
+            "to pack": "warning", "to collect": "warning", "shipped": "info",
+            "delivered": "success", "handed over": "success", "done by staff": "success",
+            "refund under way": "danger", "refunded: came back?": "danger",
+        }
+    )  # fmt: skip
     def stage(self, order: ShippingOrder) -> str:
         return str(stages.stage(order).label)
 
@@ -113,9 +123,11 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
         return [*own, *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        query = request.GET.urlencode()
         own = {
             "title": "Shipping orders",
             "without_address": self._without_address(request).count(),
+            "filters": f"?{query}" if query else "",
         }
         return super().changelist_view(request, own | (extra_context or {}))
 
@@ -130,6 +142,15 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
         everywhere = self.admin_site.each_context(request) | {"opts": self.opts}
         template = f"admin/fulfillment/shippingorder/{name}.html"
         return TemplateResponse(request, template, everywhere | context)
+
+    def _ask(self, request: HttpRequest, name: str, **more: Any) -> HttpResponse:
+        return question(
+            request,
+            opts=self.opts,
+            back=reverse("admin:fulfillment_shippingorder_changelist"),
+            template=f"admin/fulfillment/shippingorder/{name}.html",
+            **more,
+        )
 
     def _back(self) -> HttpResponse:
         return redirect(reverse("admin:fulfillment_shippingorder_changelist"))
@@ -165,10 +186,10 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
     def _filtered(self, request: HttpRequest) -> QuerySet[ShippingOrder]:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        filtered: QuerySet[ShippingOrder] = self.get_changelist_instance(request).get_queryset(
-            request
-        )
-        return filtered
+        try:
+            return self.get_changelist_instance(request).get_queryset(request)
+        except IncorrectLookupParameters as error:
+            raise Http404 from error
 
     # -- Shipping ---------------------------------------------------------------------------------
 
@@ -197,12 +218,34 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
         shared = CarrierForm(sent)
         if sent is not None and shared.is_valid():
             refused = [row for row in rows if not self._ship_row(request, row, shared.cleaned_data)]
-            if done := len(rows) - len(refused):
-                messages.success(request, f"{done} marked as shipped.")
+            self._say_shipped(request, [row.order for row in rows if row not in refused])
             rows = refused
         if not rows:
             return self._back()
-        return self._page(request, "ship", title="Mark shipped", shared=shared, rows=rows)
+        before = all(row.order.shipped_at for row in rows)
+        return self._ask(
+            request,
+            "ship",
+            title="Correct the tracking number" if before else "Mark shipped",
+            form=shared,
+            button="Correct" if before else "Mark shipped",
+            explanation="Each buyer gets one e-mail with the carrier and the number. What is right "
+            "is done at once; what isn't comes back here, and nothing else does. A row that was "
+            "shipped before is corrected, without another e-mail.",
+            rows=rows,
+        )
+
+    def _say_shipped(self, request: HttpRequest, done: list[ShippingOrder]) -> None:
+        """What was done to orders as they were read before it: shipped now, or corrected."""
+        actor = cast("User", request.user)
+        for before, said in (
+            (False, "marked as shipped"),
+            (True, "shipped before: the tracking number is corrected"),
+        ):
+            some = [order for order in done if (order.shipped_at is not None) == before]
+            staff_log.record(actor, *some, message=f"{said.capitalize()}.")
+            if some:
+                messages.success(request, f"{len(some)} {said}.")
 
     def _ship_row(self, request: HttpRequest, row: ShipmentForm, shared: dict[str, Any]) -> bool:
         """Whether it was done; if not, the row says why."""
@@ -236,25 +279,43 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
             except InvalidShipment as refusal:
                 form.add_error("file", str(refusal))
             else:
-                refused = list(
-                    packing.apply_tracking(
-                        lines,
-                        among=editable,
-                        ship=lambda pk, line: orders.mark_shipped(
-                            pk,
-                            carrier=line.carrier,
-                            tracking_number=line.tracking_number,
-                            tracking_url=line.tracking_url,
-                            **self._by(request),
-                        ),
-                    )
-                )
-                messages.success(request, f"{len(lines) - len(refused)} marked as shipped.")
+                refused = self._apply(request, lines, editable)
                 if not refused:
                     return self._back()
-        return self._page(
-            request, "tracking", title="Tracking numbers from a file", form=form, refused=refused
+        return self._ask(
+            request,
+            "tracking",
+            title="Tracking numbers from a file",
+            form=form,
+            button="Mark shipped",
+            refused=refused,
         )
+
+    def _apply(
+        self, request: HttpRequest, lines: list[packing.Line], among: QuerySet[ShippingOrder]
+    ) -> list[tuple[packing.Line, str]]:
+        """Do what the lines of a file say; returns those that were refused, and why."""
+        shipped: list[int] = []
+        now = timezone.now()
+
+        def ship(pk: int, line: packing.Line) -> None:
+            orders.mark_shipped(
+                pk,
+                carrier=line.carrier,
+                tracking_number=line.tracking_number,
+                tracking_url=line.tracking_url,
+                **self._by(request) | {"now": now},
+            )
+            shipped.append(pk)
+
+        refused = list(packing.apply_tracking(lines, among=among, ship=ship))
+        done = list(among.filter(pk__in=shipped))
+        corrected = [order for order in done if order.shipped_at != now]
+        staff_log.record(cast("User", request.user), *done, message="Shipped, by a file.")
+        messages.success(request, f"{len(done) - len(corrected)} marked as shipped.")
+        if corrected:
+            messages.success(request, f"{len(corrected)} were shipped before, and are corrected.")
+        return refused
 
     # -- What is one click ------------------------------------------------------------------------
 
@@ -314,12 +375,23 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
             except DomainError as refusal:
                 form.add_error(None, str(refusal))
             else:
+                self._log_address(request, fulfillment)
                 messages.success(request, "The address is on record.")
                 return self._back()
-        return self._page(
+        purchase = fulfillment.purchase
+        return question(
             request,
-            "address",
-            title=f"Address for {fulfillment.purchase}",
+            opts=self.opts,
+            title=f"Address for {purchase}",
             form=form,
-            fulfillment=fulfillment,
+            button="Send it there",
+            back=reverse("admin:fulfillment_shippingorder_changelist"),
+            explanation=f"{purchase.user} bought {purchase} (purchase {purchase.pk}).",
         )
+
+    def _log_address(self, request: HttpRequest, fulfillment: Fulfillment) -> None:
+        """Without the address, which isn't the log's business."""
+        # Until the worker places it there may be no order yet.
+        order = ShippingOrder.objects.filter(fulfillment=fulfillment).first()
+        what = order or fulfillment
+        staff_log.record(cast("User", request.user), what, message="Entered the address.")

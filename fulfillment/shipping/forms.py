@@ -7,9 +7,10 @@ from django import forms
 from fulfillment.shipping.models import ShippingOrder
 from fulfillment.shipping.packing import LARGEST
 from offers import countries
+from offers.asking import AskingForm
 
 
-class CarrierForm(forms.Form):
+class CarrierForm(AskingForm):
     """What holds for all rows that say nothing else."""
 
     carrier = forms.CharField(
@@ -24,22 +25,27 @@ class CarrierForm(forms.Form):
     )
 
 
-class ShipmentForm(forms.Form):
+class ShipmentForm(AskingForm):
     """One row: an order with its carrier and tracking number."""
 
-    carrier = forms.CharField(required=False, widget=forms.TextInput(attrs={"size": 8}))
-    tracking_number = forms.CharField(required=False, widget=forms.TextInput(attrs={"size": 20}))
+    carrier = forms.CharField(required=False, label="Carrier")
+    tracking_number = forms.CharField(required=False, label="Tracking number")
     tracking_url = forms.CharField(
-        required=False, widget=forms.TextInput(attrs={"placeholder": "https://…", "size": 12})
+        required=False,
+        label="Link",
+        widget=forms.TextInput(attrs={"placeholder": "https://…"}),
     )
 
     def __init__(self, order: ShippingOrder, data: Any = None) -> None:
         initial = {field: getattr(order, field) for field in self.base_fields}
         super().__init__(data, prefix=str(order.pk), initial=initial)
         self.order = order
+        for field in self.fields.values():
+            # Its column says the same to who sees the table.
+            field.widget.attrs["aria-label"] = f"{field.label}, {order.fulfillment.purchase}"
 
 
-class AddressForm(forms.ModelForm):
+class AddressForm(AskingForm, forms.ModelForm):
     country = forms.ChoiceField(
         choices=lambda: [("", "---------"), *countries.names().items()], required=False
     )
@@ -49,7 +55,7 @@ class AddressForm(forms.ModelForm):
         fields = ("name", "line1", "line2", "postal_code", "city", "state", "country")
 
 
-class TrackingFileForm(forms.Form):
+class TrackingFileForm(AskingForm):
     file = forms.FileField(
         label="CSV file",
         help_text="With the columns purchase, carrier and tracking_number (and tracking_url): the "

@@ -1,5 +1,7 @@
 """Pages of Django's accounts and of waffle, in the back-office's look, for superusers."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
@@ -27,7 +29,12 @@ class AccountGroupAdmin(GroupAdmin, ModelAdmin):
 
 @admin.register(Flag)
 class LookedAfterFlagAdmin(FlagAdmin, ModelAdmin):
-    pass
+    raw_id_fields = ()
+    autocomplete_fields = ("users",)
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Without waffle's own widget, which takes numbers and fails on anything else."""
+        return ModelAdmin.formfield_for_dbfield(self, db_field, request, **kwargs)
 
 
 @admin.register(Sample)

@@ -9,4 +9,4 @@ class BackOfficeConfig(AdminConfig):
     def ready(self) -> None:
         super().ready()
         # After every app's own pages, some of which it replaces.
-        from offers_project.back_office import accounts  # noqa: F401 - see above
+        from offers_project.back_office import accounts, staff_log  # noqa: F401 - see above

@@ -30,12 +30,30 @@ def _may_look_at(model: str) -> Callable[[HttpRequest], bool]:
     return permission
 
 
+def _is_superuser(request: HttpRequest) -> bool:
+    return bool(request.user.is_superuser)
+
+
+def _works_for_somebody(request: HttpRequest) -> bool:
+    from offers.scoped_admin import roles_held
+
+    return _is_superuser(request) or bool(roles_held(request))
+
+
+def _failed_events() -> int:
+    from purchases.inbox_admin import failed
+
+    return failed()
+
+
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "Offers",
     "SITE_HEADER": "Offers",
     "SITE_SUBHEADER": "Back-office",
     "SITE_SYMBOL": "confirmation_number",
     "SITE_URL": "/",
+    # A label in the header of every page; unfold has it for the name of the installation.
+    "ENVIRONMENT": lambda request: ("Times are UTC", "info"),
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "6px",
     "STYLES": [lambda request: static("offers/admin.css")],
@@ -100,6 +118,7 @@ UNFOLD: dict[str, Any] = {
                         "title": "Check-in",
                         "icon": "qr_code_scanner",
                         "link": reverse_lazy("check-in"),
+                        "permission": _works_for_somebody,
                     },
                 ],
             },
@@ -124,6 +143,7 @@ UNFOLD: dict[str, Any] = {
                     _list("E-mails", "purchases_email", "mail"),
                     _list("Webhook endpoints", "purchases_webhookendpoint", "webhook"),
                     _list("Webhook deliveries", "purchases_webhookdelivery", "send"),
+                    _list("Staff actions", "admin_logentry", "history"),
                 ],
             },
             {
@@ -131,7 +151,14 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "collapsible": True,
                 "items": [
-                    _list("Stripe events", "purchases_stripeevent", "inbox"),
+                    _list("Stripe events", "purchases_stripeevent", "inbox")
+                    | {"waiting": _failed_events},
+                    {
+                        "title": "Kill switch",
+                        "icon": "power_settings_new",
+                        "link": reverse_lazy("admin:kill_switch"),
+                        "permission": _is_superuser,
+                    },
                     _list("Accounts", "auth_user", "person"),
                     _list("Groups", "auth_group", "group"),
                     _list("Switches", "waffle_switch", "toggle_on"),

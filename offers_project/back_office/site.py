@@ -5,9 +5,10 @@ from typing import Any
 
 from csp.constants import SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from csp.decorators import csp_update
-from django.http import HttpRequest, HttpResponse
+from django.core.paginator import InvalidPage
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import path
 from unfold.sites import UnfoldAdminSite
 
 from offers.scoped_admin import roles_held
@@ -30,10 +31,6 @@ class BackOfficeSite(UnfoldAdminSite):
         guarded = super().admin_view(view, cacheable)
         return csp_update(policy)(guarded)  # type: ignore[arg-type] # django-csp's own types are narrower
 
-    def get_urls(self) -> list[URLPattern]:
-        file = self.admin_view(self.dashboard_csv)
-        return [path("dashboard/<slug:name>.csv", file, name="dashboard_csv"), *super().get_urls()]
-
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
@@ -48,3 +45,42 @@ class BackOfficeSite(UnfoldAdminSite):
         from offers_project.back_office.dashboard import pages  # late, as above
 
         return pages.csv_file(request, name)
+
+    def extra_urls(self) -> list[Any]:
+        """Pages of the site that are of no model; unfold asks for them."""
+        # Late: they need the apps' models, which aren't there yet when the site is made.
+        from offers_project.back_office.kill_switch import kill_switch_view
+
+        return [
+            path("kill-switch/", self.admin_view(kill_switch_view), name="kill_switch"),
+            path(
+                "dashboard/<slug:name>.csv",
+                self.admin_view(self.dashboard_csv),
+                name="dashboard_csv",
+            ),
+        ]
+
+    def search(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """The search box of the navigation; a page that it doesn't have is not found."""
+        try:
+            return super().search(request, extra_context)
+        except InvalidPage as error:
+            raise Http404 from error
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Add what ``admin/base.html`` says on every page."""
+        from offers_project.back_office import kill_switch
+
+        context: dict[str, Any] = super().each_context(request)
+        if not self.has_permission(request):
+            return context | {"sales_stopped": None}
+        nobody = not request.user.is_superuser and not roles_held(request)
+        return context | {"sales_stopped": kill_switch.stopped(), "works_for_nobody": nobody}
+
+    def get_sidebar_list(self, request: HttpRequest) -> list[dict[str, Any]]:
+        """The navigation, with counts beside what waits for somebody (``look.py``)."""
+        groups: list[dict[str, Any]] = super().get_sidebar_list(request)
+        for item in (item for group in groups for item in group["items"]):
+            if "waiting" in item and item["has_permission"]:
+                item["badge"] = item["waiting"]() or None
+        return groups

@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='stripeevent',
-            index=models.Index(fields=['received_at'], name='stripe_event_by_arrival'),
+            index=models.Index(fields=['-received_at'], name='stripe_event_newest'),
         ),
         migrations.AddIndex(
             model_name='stripeevent',

@@ -1,13 +1,14 @@
 """Where organizations enter their endpoints and see what became of each event."""
 
+import json
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AdminURLFieldWidget
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
@@ -15,7 +16,10 @@ from django.shortcuts import redirect
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminURLInputWidget
 
+from offers import staff_log
 from offers.errors import DomainError
 from offers.scoped_admin import EDITORS, ScopedAdmin
 from purchases.admin import ReadOnly
@@ -28,13 +32,13 @@ class EndpointForm(forms.ModelForm):
         label="URL",
         max_length=2000,
         assume_scheme="https",
-        widget=AdminURLFieldWidget,
+        widget=UnfoldAdminURLInputWidget,
         help_text="A public https:// address. What it gets and must answer: docs/webhooks.md.",
     )
     event_types = forms.MultipleChoiceField(
         choices=list(publishing.TYPES.items()),
         required=False,
-        widget=forms.CheckboxSelectMultiple,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="None chosen: all of them, those to come included.",
     )
 
@@ -71,16 +75,17 @@ class EndpointForm(forms.ModelForm):
 
 def each(request: HttpRequest, chosen: QuerySet, done: str, do: Callable[[UUID], None]) -> None:
     """Do something with each of the chosen, and say how many it was done with and what failed."""
-    count = 0
+    done_to = []
     for thing in chosen:
         try:
             do(thing.pk)
         except DomainError as error:
             messages.error(request, f"{thing}: {error}")
         else:
-            count += 1
-    if count:
-        messages.success(request, done.format(count))
+            done_to.append(thing)
+    staff_log.record(cast("User", request.user), *done_to, message=done.partition(":")[0] + ".")
+    if done_to:
+        messages.success(request, done.format(len(done_to)))
 
 
 @admin.register(WebhookEndpoint)
@@ -90,9 +95,7 @@ class WebhookEndpointAdmin(ScopedAdmin):
     organization = "organization"
     viewers = EDITORS
     form = EndpointForm
-    list_display = (
-        "__str__", "organization", "url", "is_active", "failing_since", "disabled_reason",
-    )  # fmt: skip
+    list_display = ("__str__", "organization", "url", "state", "failing_since", "disabled_reason")
     list_filter = ("is_active",)
     search_fields = ("description", "url")
     list_select_related = ("organization",)
@@ -106,6 +109,15 @@ class WebhookEndpointAdmin(ScopedAdmin):
     def get_fields(self, request: HttpRequest, obj: WebhookEndpoint | None = None) -> Any:
         """Before it is stored an endpoint has no secret, but a default that nobody will know."""
         return WebhookEndpoint.EDITABLE + (() if obj is None else self.readonly_fields)
+
+    @display(
+        ordering="is_active",
+        label={"active": "success", "failing": "warning", "not active": "danger"},
+    )
+    def state(self, endpoint: WebhookEndpoint) -> str:
+        if not endpoint.is_active:
+            return "not active"
+        return "failing" if endpoint.failing_since else "active"
 
     @admin.display(description="deliveries")
     def log(self, endpoint: WebhookEndpoint) -> str:
@@ -164,20 +176,40 @@ class ByType(admin.SimpleListFilter):
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(ReadOnly, ScopedAdmin):
     organization = "endpoint__organization"
-    change_form_template = "admin/purchases/webhookdelivery/change_form.html"
+    change_form_outer_before_template = "admin/purchases/webhookdelivery/tools.html"
     list_display = (
-        "created_at", "type", "endpoint", "state", "attempts", "response_status", "due_at", "error",
+        "created_at", "type", "endpoint", "state_label", "attempts", "response_status", "due_at",
+        "why_not",
     )  # fmt: skip
     list_filter = ("state", ByType, "endpoint")
     list_select_related = ("endpoint",)
     ordering = ("-created_at",)
     search_fields = ("=message_id", "=key")
     fields = (
-        "message_id", "endpoint", "type", "key", "state", "attempts", "due_at", "last_attempt_at",
-        "duration_ms", "response_status", "response_body", "error", "delivered_at", "created_at",
-        "payload",
+        "message_id", "endpoint", "type", "key", "state_label", "attempts", "due_at",
+        "last_attempt_at", "duration_ms", "response_status", "response_body", "error",
+        "delivered_at", "created_at", "content",
     )  # fmt: skip
+    readonly_fields = ("state_label", "content")
+    show_full_result_count = False
     actions = ("resend",)
+
+    @display(
+        description="state",
+        ordering="state",
+        label={"Waiting": "info", "Delivered": "success", "Given Up": "danger"},
+    )
+    def state_label(self, delivery: WebhookDelivery) -> str:
+        return WebhookDelivery.State(delivery.state).label
+
+    @admin.display(description="error")
+    def why_not(self, delivery: WebhookDelivery) -> str:
+        return format_html('<span class="bo-clip" title="{0}">{0}</span>', delivery.error or "-")
+
+    @admin.display(description="payload")
+    def content(self, delivery: WebhookDelivery) -> str:
+        text = json.dumps(delivery.payload, indent=2, ensure_ascii=False)
+        return format_html('<pre class="bo-box" tabindex="0">{}</pre>', text)
 
     def has_resend_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.allows(request, EDITORS, obj)
@@ -195,15 +227,17 @@ class WebhookDeliveryAdmin(ReadOnly, ScopedAdmin):
 
     def resend_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """What the button on the page of one delivery leads to."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
         delivery = self.get_object(request, object_id)
         if delivery is None:
             raise Http404
         if not self.has_resend_permission(request, delivery):
             raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
         chosen = WebhookDelivery.objects.filter(pk=delivery.pk)
-        each(request, chosen, "On its way again.", partial(deliveries.resend, now=timezone.now()))
+        each(
+            request, chosen, "On its way again: {}.", partial(deliveries.resend, now=timezone.now())
+        )
         return redirect("admin:purchases_webhookdelivery_change", delivery.pk)
 
     def render_change_form(
