@@ -92,7 +92,12 @@ class RepeatButtons(PurchaseButtons):
                 explanation="The buyer gets once more the e-mail that says what they have now.",
                 about=[f"To {purchase.user.email or 'nobody: this buyer has no e-mail address'}"],
             )
-        occasion = self.do(request, purchase, repeating.resend_confirmation)
+        occasion = self.do(
+            request,
+            purchase,
+            repeating.resend_confirmation,
+            logged="Had the confirmation sent again.",
+        )
         if occasion is not None:
             said = f"The e-mail “{in_words(occasion).lower()}” will be sent in a moment."
             messages.success(request, said)
@@ -113,7 +118,10 @@ class RepeatButtons(PurchaseButtons):
                 explanation="It is tried again at once, with all its attempts.",
                 about=filter(None, [fulfillment and fulfillment.error]),
             )
-        if self.do(request, purchase, repeating.retry_delivery) is not None:
+        tried = self.do(
+            request, purchase, repeating.retry_delivery, logged="Had the fulfilment tried again."
+        )
+        if tried is not None:
             messages.success(request, "The fulfilment will be tried again in a moment.")
         return redirect(page_of(purchase))
 

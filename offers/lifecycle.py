@@ -152,9 +152,9 @@ def resume(offer_id: uuid.UUID, *, now: datetime, source: str, actor: User | Non
 
 @dataclass
 class Outcome:
-    """What became of many: how many were changed, were so already, and which were refused why."""
+    """What became of many: which were changed, how many were so already, which were refused why."""
 
-    changed: int = 0
+    changed: list[Offer] = field(default_factory=list)
     unchanged: int = 0
     refused: list[tuple[Offer, DomainError]] = field(default_factory=list)
 
@@ -192,7 +192,6 @@ def _take_batch(
     step: Step, batch: list[uuid.UUID], *, now: datetime, source: str, actor: User | None
 ) -> Outcome:
     outcome = Outcome()
-    chosen = []
     with transaction.atomic(), history.together(actor=actor, reason=f"{step.done}, {source}"):
         offers = Offer.objects.select_for_update(of=("self",), no_key=True)
         for offer in offers.filter(pk__in=batch).order_by("pk"):
@@ -204,11 +203,12 @@ def _take_batch(
             except DomainError as refusal:
                 outcome.refused.append((offer, refusal))
             else:
-                chosen.append(offer.pk)
-        outcome.changed = Offer.objects.filter(pk__in=chosen).update(
+                outcome.changed.append(offer)
+        changed = [offer.pk for offer in outcome.changed]
+        Offer.objects.filter(pk__in=changed).update(
             **{step.field: step.value}, updated_at=now, catalog_version=F("catalog_version") + 1
         )
-        history.note(chosen)
+        history.note(changed)
         # One message for all: the task looks for whatever Stripe doesn't know yet.
         transaction.on_commit(lambda: wake("purchases.sync_offers"))
     return outcome

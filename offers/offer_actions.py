@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import action
 
-from offers import lifecycle
+from offers import lifecycle, staff_log
 from offers.asking import AskingForm, question
 from offers.errors import DomainError
 from offers.lifecycle import Step
@@ -103,7 +103,8 @@ class OfferActions(ScopedAdmin):
             actor=_user(request),
         )
         if outcome.changed:
-            messages.success(request, f"{outcome.changed:,} {step.done}.")
+            staff_log.record(_user(request), *outcome.changed, message=f"{step.done.capitalize()}.")
+            messages.success(request, f"{len(outcome.changed):,} {step.done}.")
         if outcome.unchanged:
             messages.info(request, f"{outcome.unchanged:,} left as they are: {step.done} already.")
         by_reason: dict[str, list[str]] = defaultdict(list)
@@ -157,6 +158,7 @@ class OfferActions(ScopedAdmin):
         except DomainError as refusal:
             messages.error(request, f"{offer.title}: {refusal}")
         else:
+            self.log_change(request, offer, f"{step.done.capitalize()}.")
             messages.success(request, f"{offer.title}: {step.done}.")
         return redirect(_page_of(offer))
 
@@ -207,6 +209,7 @@ class OfferActions(ScopedAdmin):
         with transaction.atomic():
             copy = lifecycle.duplicate(offer_id, source="admin", actor=_user(request))
             self.copied(offer_id, copy)
+            self.log_addition(request, copy, f"Copied from {offer_id}.")
         return copy
 
     def _opened(self, request: HttpRequest, copy: Offer) -> HttpResponse:

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django import forms
 from django.contrib import messages
+from django.contrib.admin.models import ADDITION, CHANGE
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.core.signing import BadSignature
 from django.db.models import QuerySet
@@ -18,6 +20,7 @@ from import_export.results import RowResult
 from unfold.contrib.import_export.forms import ExportForm, ImportForm
 from unfold.decorators import action
 
+from offers import staff_log
 from offers.models import Event, Offer
 from offers.offer_resource import OfferSheet
 from offers.scoped_admin import EDITORS, ScopedAdmin, visible_to
@@ -33,6 +36,7 @@ else:
 
 # As import-export's forms number them.
 KINDS = {"0": CsvFile, "1": XlsxFile}
+LOGGED = {RowResult.IMPORT_TYPE_NEW: ADDITION, RowResult.IMPORT_TYPE_UPDATE: CHANGE}
 
 
 class UploadForm(ImportForm):
@@ -123,6 +127,15 @@ class OfferFiles(ImportExport, ScopedAdmin):
     def create_import_form_again(self, request: HttpRequest) -> forms.Form:
         """An empty one: what was posted is the confirmation."""
         return UploadForm(self.formats, self.resource_classes)
+
+    def generate_log_entries(self, result: Any, request: HttpRequest) -> None:
+        """One entry a row that changed something, readable by the organization's members."""
+        for kind, flag in LOGGED.items():
+            keys = [row.object_id for row in result if row.import_type == kind]
+            if keys:
+                offers = Offer.objects.filter(pk__in=keys)
+                actor = cast("User", request.user)
+                staff_log.record(actor, *offers, message="Imported from a file.", flag=flag)
 
     def add_success_message(self, result: Any, request: HttpRequest) -> None:
         totals = result.totals

@@ -123,14 +123,18 @@ class PurchaseButtons(ScopedAdmin):
             original=purchase,
         )
 
-    def do(self, request: HttpRequest, purchase: Purchase, do: Callable[..., Any]) -> Any:
+    def do(
+        self, request: HttpRequest, purchase: Purchase, do: Callable[..., Any], *, logged: str
+    ) -> Any:
         """Have it done, and tell why not: ``None`` then, else what ``do`` returned."""
         who = cast("User", request.user)
         try:
-            return do(purchase.pk, now=timezone.now(), source="admin", actor=who)
+            outcome = do(purchase.pk, now=timezone.now(), source="admin", actor=who)
         except DomainError as refusal:
             messages.error(request, str(refusal))
-        return None
+            return None
+        self.log_change(request, purchase, logged)
+        return outcome
 
     # -- Release ----------------------------------------------------------------------------------
 
@@ -157,7 +161,7 @@ class PurchaseButtons(ScopedAdmin):
                     *([f"Problem: {purchase.problem}"] if purchase.problem else []),
                 ],
             )
-        if self.do(request, purchase, _release) is not None:
+        if self.do(request, purchase, _release, logged="Released the hold.") is not None:
             said = f"Released: {purchase.quantity} × {purchase.offer_title} back on sale."
             messages.success(request, said)
         return redirect(page_of(purchase))
@@ -197,6 +201,8 @@ class PurchaseButtons(ScopedAdmin):
         else:
             status = requested.purchase.get_status_display().lower()
             what = "This was asked for before" if requested.repeated else "Asked for"
+            if not requested.repeated:
+                self.log_change(request, purchase, "Asked for a refund.")
             messages.success(request, f"{what}: the purchase is {status} now.")
             return True
         return False

@@ -92,7 +92,7 @@ def test_many_are_changed_by_few_statements_and_each_refusal_is_told(
     keys = [offer.pk for offer in (*paused, *already, over)]
     with django_assert_max_num_queries(12):
         outcome = lifecycle.take_all(lifecycle.RESUME, keys, now=NOW, source="tests", actor=None)
-    assert (outcome.changed, outcome.unchanged) == (25, 2)
+    assert (len(outcome.changed), outcome.unchanged) == (25, 2)
     assert [(offer.pk, type(error)) for offer, error in outcome.refused] == [
         (over.pk, OfferExpired)
     ]
