@@ -504,7 +504,8 @@ def test_page_takes_as_many_queries_for_many_rows() -> None:
         page(client)
         with CaptureQueriesContext(connection) as captured:
             page(client, event=str(world.home.public_event.pk))
-        return len(captured)
+        # Each process asks for the kill switch again every two seconds.
+        return len([query for query in captured if "waffle_switch" not in query["sql"]])
 
     before = {who: queries(who) for who in ("superuser", "owner", "support")}
     for n in range(10):

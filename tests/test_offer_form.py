@@ -90,6 +90,7 @@ def test_event_that_the_list_was_filtered_by_is_chosen(house: House) -> None:
 
 @pytest.mark.parametrize("asked", ["foreign", "no id", "' --"])
 def test_event_that_is_not_ones_own_is_not_chosen(house: House, asked: str) -> None:
+    EventFactory(organization=house.event.organization)  # else the only one would be
     foreign = EventFactory(title="Rival fest")
     key = str(foreign.pk) if asked == "foreign" else asked
     assert initial(house.client, event=key)["event"] is None

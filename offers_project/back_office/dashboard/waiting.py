@@ -250,5 +250,5 @@ def _dispute(dispute: Dispute) -> Row:
 def problems(scope: Scope) -> Attention:
     """Purchases that sweeps leave to a person: one query."""
     number = Purchase.objects.filter(scope.of("event")).exclude(problem="").count()
-    link = listed("purchases_purchase", scope, event="event", problem__isempty="0")
+    link = listed("purchases_purchase", scope, event="event", attention="problem")
     return Attention(number, "purchases with a problem", link)
