@@ -348,27 +348,6 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "offers_project.celery.BrokerlessScheduler"
-CELERY_BEAT_SCHEDULE = {
-    "end overdue holds": {"task": "purchases.end_overdue_holds", "schedule": 30.0},
-    "sync offers to Stripe": {"task": "purchases.sync_offers", "schedule": 30.0},
-    "process stored Stripe events": {"task": "purchases.process_events", "schedule": 30.0},
-    "send refunds": {"task": "purchases.send_refunds", "schedule": 30.0},
-    "send e-mails": {"task": "purchases.send_emails", "schedule": 30.0},
-    "deliver what was paid for": {"task": "fulfillment.deliver", "schedule": 30.0},
-    "deliver webhooks": {"task": "purchases.deliver_webhooks", "schedule": 30.0},
-    "run bulk actions": {"task": "purchases.run_bulk_jobs", "schedule": 30.0},
-    "take bookings along with their slots": {"task": "fulfillment.follow_slots", "schedule": 60.0},
-    "remind of bookings": {"task": "fulfillment.remind", "schedule": 300.0},
-    "reconcile lately": {"task": "purchases.reconcile", "args": [0.5], "schedule": 300.0},
-    "reconcile the last day": {"task": "purchases.reconcile", "args": [25.0], "schedule": 3600.0},
-    "check the inventory": {"task": "purchases.check_inventory", "schedule": 900.0},
-    "deactivate expired offers": {"task": "offers.expire_offers", "schedule": 60.0},
-    "keep what was shown": {"task": "offers.flush_impressions", "schedule": 60.0},
-}
-for _entry in CELERY_BEAT_SCHEDULE.values():
-    # A sweep that nobody picked up before the next one is due is worth nothing.
-    _entry["options"] = {"expires": _entry["schedule"]}
-
 # -- API ------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -463,5 +442,6 @@ DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
 
 from offers_project.back_office.look import UNFOLD  # noqa: E402, F401 - a setting of 130 lines
 from offers_project.logging import configure  # noqa: E402 - needs the two settings above
+from offers_project.schedule import SWEEPS as CELERY_BEAT_SCHEDULE  # noqa: E402, F401 - a setting
 
 LOGGING = configure(level=LOG_LEVEL, style=LOG_FORMAT)
