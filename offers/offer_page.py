@@ -49,7 +49,7 @@ class OfferPage(ScopedAdmin):
     change_form_template = "admin/offers/offer/change_form.html"
     autocomplete_fields = ("event", "target_sessions", "target_ticket_tiers", "ticket_tier")
     readonly_fields = (
-        "stock", "state", "stripe_product", "stripe_price", "created_at", "updated_at",
+        "of_these", "standing_now", "stripe_product", "stripe_price", "created_at", "updated_at",
     )  # fmt: skip
     formfield_overrides: ClassVar = {
         models.URLField: {"assume_scheme": "https", "widget": UnfoldAdminURLInputWidget},
@@ -62,7 +62,7 @@ class OfferPage(ScopedAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         stock, shown = ["inventory_total"], ["placement", "is_active"]
         if obj is not None:
-            stock, shown = [*stock, "stock"], [*shown, "state"]
+            stock, shown = [*stock, "of_these"], [*shown, "standing_now"]
         groups: list[Any] = [
             (
                 "What is sold",
@@ -88,13 +88,13 @@ class OfferPage(ScopedAdmin):
     # -- What is only shown ---------------------------------------------------------------------
 
     @admin.display(description="Of these")
-    def stock(self, offer: Offer) -> str:
+    def of_these(self, offer: Offer) -> str:
         left = offer.inventory_available
         rest = "no limit" if left is None else f"{left} left"
         return f"{offer.inventory_sold} sold, {offer.inventory_reserved} on hold, {rest}"
 
     @admin.display(description="Now")
-    def state(self, offer: Offer) -> str:
+    def standing_now(self, offer: Offer) -> str:
         return standing(offer)
 
     @admin.display(description="Product at Stripe")

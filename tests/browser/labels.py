@@ -14,10 +14,10 @@ RUN = "Run"
 ADD_OFFER = "Add offer"
 EVENT = "Event"
 TITLE = "Title"
-OFFER_TYPE = "Offer type"
+OFFER_TYPE = "Type"
 PRICE = "Price"
 CURRENCY = "Currency"
-TOTAL = "Inventory total"
+TOTAL = "Total"
 STARTS_AT = "Starts at"
 EXPIRES_AT = "Expires at"
 SAVE = "Save"
@@ -25,3 +25,14 @@ SAVE = "Save"
 # A purchase's page
 REFUND = "Refund"
 SEND_MONEY_BACK = "Send the money back"
+
+# The list of offers
+ON_SALE = "On sale"
+SOLD_OUT = "Sold out"
+RELEASE_STUCK = "Release stuck reservations…"
+RELEASE_TICKED = "Release the ticked ones"
+FINISHED = "finished"
+
+# Files
+EXPORT = "Export"
+SUBMIT = "Submit"

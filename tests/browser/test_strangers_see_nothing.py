@@ -1,6 +1,7 @@
 """The manager of another organization looks around, and finds nothing that isn't theirs."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from django.contrib import admin
@@ -10,6 +11,7 @@ from playwright.sync_api import expect
 from offers.models import Offer
 from offers.scoped_admin import ScopedAdmin
 from tests.browser import labels
+from tests.browser.every_page import ALL_NAMES
 from tests.browser.visitor import Visitor
 from tests.test_admin_pages import MODELS
 from tests.two_organizations import World
@@ -44,6 +46,23 @@ def test_manager_of_another_organization_sees_none_of_it(visit: Callable[..., Vi
     visitor.open(reverse("admin:offers_offer_add"))
     assert visitor.choices(labels.EVENT, "o") == []  # "Home …" has one, "Rival …" hasn't
     assert visitor.choices(labels.EVENT, "p") == ["Rival private", "Rival public"]
+
+
+def test_exports_of_a_stranger_hold_nothing_of_ours(visit: Callable[..., Visitor]) -> None:
+    world = World()
+    visitor = visit(world["rival_manager"])
+    page = visitor.page
+    exports = [name for name in ALL_NAMES if name.endswith("_export")]
+    assert {"offers_offer_export", "purchases_purchase_export"} <= set(exports)
+    for name in exports:
+        visitor.open(reverse(f"admin:{name}"))
+        if page.get_by_label("Format").count():
+            page.get_by_label("Format").select_option(label="csv")
+        with page.expect_download() as started:
+            page.locator("#content form button[type=submit]").click()
+        content = Path(started.value.path()).read_text(encoding="utf-8-sig")
+        assert "Home" not in content, name
+        assert "Rival" in content, name  # so it isn't a file of nobody's
 
 
 def test_attendee_does_not_get_in(visit: Callable[..., Visitor]) -> None:
