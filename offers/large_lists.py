@@ -16,12 +16,14 @@ from django.core.exceptions import ValidationError
 from django.core.paginator import Page, Paginator
 from django.db.models import (
     BooleanField,
+    Case,
     CharField,
     Model,
     Q,
     QuerySet,
     TextField,
     UniqueConstraint,
+    When,
 )
 from django.http import HttpRequest
 from django.utils.functional import cached_property
@@ -31,7 +33,7 @@ from unfold.contrib.filters.forms import AutocompleteDropdownForm
 from offers.careful_pages import ModelAdmin
 
 # Counted, searched for and paged through; beyond that a search or a filter leads further.
-MOST_COUNTED = 10_000
+MOST_COUNTED = 5_000
 MOST_LOOKED_AT = 1_000
 # More than that many are no list to choose from.
 MOST_CHOICES = 100
@@ -52,6 +54,9 @@ class MoreThan(int):
 class CountingPaginator(Paginator):
     """Counts up to ``MOST_COUNTED`` rows: a whole count reads the whole table, at each page."""
 
+    # What the caller may see, and none of the conditions of a search or a filter.
+    whole: QuerySet | None = None
+
     @cached_property
     def count(self) -> int:
         if not isinstance(self.object_list, QuerySet):
@@ -68,7 +73,12 @@ class CountingPaginator(Paginator):
         first = (number - 1) * self.per_page
         last = min(first + self.per_page, self.count)
         keys = list(self.object_list.values_list("pk", flat=True)[first:last])
-        return Page(self.object_list.filter(pk__in=keys), number, self)
+        rows = self.object_list
+        if self.whole is not None:
+            # The conditions hold for these keys, and may take long to be looked at once more.
+            rows = self.whole.order_by(*rows.query.order_by)
+            rows.query.select_related = self.object_list.query.select_related
+        return Page(rows.filter(pk__in=keys), number, self)
 
 
 class FewChoices(admin.RelatedFieldListFilter):
@@ -186,6 +196,15 @@ def indexed(model: type[Model]) -> set[str]:
     }
 
 
+def row_by_row(condition: Q) -> Case:
+    """A condition that many rows meet, to filter by: checked while the list is read in its order.
+
+    PostgreSQL would make a join of an ``IN (SELECT …)``, take it for a rare one, and join and sort
+    all there is for the first page; within a ``CASE`` it puts the keys into a hash table.
+    """
+    return Case(When(condition, then=True), default=False, output_field=BooleanField())
+
+
 class LargeList(ModelAdmin):
     """Mixed into admin classes: the list stays fast with any number of rows."""
 
@@ -222,6 +241,24 @@ class LargeList(ModelAdmin):
         by = getattr(shown, "admin_order_field", None)
         return by.removeprefix("-") if isinstance(by, str) else None
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Without links to dates where nothing is found: the first and the last date of nothing
+        are looked for in everybody's rows."""
+        changelist = super().get_changelist_instance(request)
+        by_date = changelist.date_hierarchy
+        if by_date and not changelist.result_count and f"{by_date}__year" not in request.GET:
+            changelist.date_hierarchy = None
+        return changelist
+
+    def get_paginator(
+        self, request: HttpRequest, queryset: QuerySet, per_page: int, *args: Any, **kwargs: Any
+    ) -> Paginator:
+        paginator = super().get_paginator(request, queryset, per_page, *args, **kwargs)
+        # The history of an object is paged through by the same means.
+        if isinstance(paginator, CountingPaginator) and queryset.model is self.model:
+            paginator.whole = self.get_queryset(request)
+        return paginator
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet, search_term: str
     ) -> tuple[QuerySet, bool]:
@@ -239,7 +276,16 @@ class LargeList(ModelAdmin):
                         "looked for by these. Search for more of it.",
                     )
             queryset = search.narrow(queryset, whole)
+        match = request.resolver_match
+        if match and match.url_name == "autocomplete" and self._named_with:
+            # What the choices' names are made of.
+            queryset = queryset.select_related(*self._named_with)
         return queryset, False
+
+    @property
+    def _named_with(self) -> tuple[str, ...]:
+        joined = self.list_select_related
+        return tuple(joined) if isinstance(joined, tuple | list) else ()
 
 
 class Search:
@@ -278,7 +324,12 @@ class Search:
         either = parts[0].union(*parts[1:], all=True)
         # As keys, since PostgreSQL would join it all again to count them and for each page.
         keys = [key for (key,) in either[: MOST_COUNTED + 1]]
-        return queryset.filter(pk__in=keys if len(keys) <= MOST_COUNTED else either)
+        if len(keys) <= MOST_COUNTED:
+            return queryset.filter(pk__in=keys)
+        # Of everybody's, which takes fewer joins: ``queryset`` is what the caller may see.
+        every = queryset.model._default_manager.order_by()
+        parts = [every.filter(condition).values_list("pk") for condition in each]
+        return queryset.filter(row_by_row(Q(pk__in=parts[0].union(*parts[1:], all=True))))
 
     def _look_up(self, model: type[Model], relation: str, names: list[str], word: str) -> None:
         own = "__".join(part for part in (relation,) if part)

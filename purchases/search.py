@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import CharField, Q, QuerySet, Value
+from django.db.models import Case, CharField, Q, QuerySet, Value
 from django.db.models.functions import Concat
 
+from offers.large_lists import row_by_row
 from offers.models import Offer
 from purchases.models import Dispute, Purchase, Refund
 
@@ -78,14 +79,16 @@ BY_STRIPE_ID: dict[str, Callable[[str], Q]] = {
 }
 
 
-def _by_word(word: str) -> Q:
+def _by_word(word: str) -> Q | Case:
     said = Concat(
         "first_name", SPACE, "last_name", SPACE, "username", SPACE, "email",
         output_field=CharField(),
     )  # fmt: skip
     users = User.objects.annotate(said=said).filter(said__icontains=word).order_by()
     offers = Offer.objects.filter(title__icontains=word).order_by()
-    return Q(user__in=_listed(users)) | Q(offer__in=_listed(offers))
+    theirs, these = _listed(users), _listed(offers)
+    found = Q(user__in=theirs) | Q(offer__in=these)
+    return found if isinstance(theirs, list) and isinstance(these, list) else row_by_row(found)
 
 
 def _listed(rows: QuerySet[Any]) -> Any:

@@ -15,11 +15,16 @@ from rest_framework.request import Request
 from rest_framework.test import APIRequestFactory, force_authenticate
 
 from fulfillment import queue
+from fulfillment.bookings.models import ServiceBooking, TimeSlot
 from fulfillment.models import Fulfillment
 from fulfillment.states import Status as Delivered
 from fulfillment.states import Type
 from offers import catalog, targeting
+from offers.impressions import Impression
 from offers.models import Event, Offer
+from offers_project.back_office.dashboard import funnel, health, sales, waiting
+from offers_project.back_office.dashboard.period import Period
+from offers_project.back_office.dashboard.scope import Scope
 from purchases import checkout, holds, payments, refunds, webhooks
 from purchases.models import Purchase, Refund, StripeEvent, WebhookDelivery, WebhookEndpoint
 from purchases.states import ReleaseReason, Status
@@ -74,12 +79,49 @@ def load() -> None:
     Refund.objects.bulk_create(refund(n, purchase) for n, purchase in enumerate(paid))
     StripeEvent.objects.bulk_create(map(event, range(3_000)))
     sold = Purchase.objects.filter(status=Status.PAID).order_by("checkout_session_id")
-    Fulfillment.objects.bulk_create(fulfillment(n, each) for n, each in enumerate(sold))
+    fulfillments = Fulfillment.objects.bulk_create(
+        fulfillment(n, each) for n, each in enumerate(sold)
+    )
+    load_bookings(offers, fulfillments)
+    Impression.objects.bulk_create(
+        Impression(
+            offer=offer, placement=offer.placement, day=NOW.date() - timedelta(days=day), seen=1
+        )
+        for offer in offers[::9]
+        for day in range(60)
+    )
     endpoints = WebhookEndpoint.objects.bulk_create(
         WebhookEndpoint(organization=organization, due_at=NOW) for _ in range(20)
     )
     WebhookDelivery.objects.bulk_create(
         delivery(n, endpoints[n % len(endpoints)]) for n in range(3_000)
+    )
+
+
+def load_bookings(offers: list[Offer], fulfillments: list[Fulfillment]) -> None:
+    """A slot an hour, most of them over, with a booking of each."""
+    hours = [NOW + timedelta(hours=n - 1_500) for n in range(2_000)]
+    slots = TimeSlot.objects.bulk_create(
+        TimeSlot(
+            offer=offers[n % len(offers)],
+            starts_at=hour,
+            ends_at=hour + timedelta(minutes=30),
+            capacity=3,
+            taken=1,
+        )
+        for n, hour in enumerate(hours)
+    )
+    ServiceBooking.objects.bulk_create(
+        ServiceBooking(
+            fulfillment=each,
+            slot=slot,
+            scheduled_at=slot.starts_at,
+            ends_at=slot.ends_at,
+            can_change_until=slot.starts_at,
+            created_at=NOW,
+            changed_at=NOW,
+        )
+        for each, slot in zip(fulfillments, slots, strict=False)
     )
 
 
@@ -111,16 +153,20 @@ def purchase(n: int, user: User, offer: Offer) -> Purchase:
 
 
 def refund(n: int, purchase: Purchase) -> Refund:
-    """One in 50 is under way."""
+    """One in 50 is under way, one in 400 failed."""
+    state = Refund.State.PENDING if n % 50 == 0 else Refund.State.SUCCEEDED
+    if n % 400 == 3:
+        state = Refund.State.FAILED
     return Refund(
         purchase=purchase,
         payment_intent_id=purchase.payment_intent_id,
         amount=Decimal(1),
-        state=Refund.State.PENDING if n % 50 == 0 else Refund.State.SUCCEEDED,
+        state=state,
         cause=Refund.Cause.STAFF,
         stripe_refund_id=f"re_{n}",
-        created_at=NOW,
+        created_at=NOW - timedelta(hours=n),
         due_at=NOW,
+        settled_at=None if n % 50 == 0 else NOW - timedelta(hours=n),
     )
 
 
@@ -147,7 +193,7 @@ def event(n: int) -> StripeEvent:
         created=NOW,
         payload={},
         state=StripeEvent.State.FAILED if n % 100 == 0 else StripeEvent.State.PROCESSED,
-        received_at=NOW,
+        received_at=NOW - timedelta(minutes=n),
         due_at=NOW,
     )
 
@@ -372,6 +418,62 @@ def test_cap_and_limit_of_a_buyer_are_checked_without_reading_all_purchases() ->
     for plan in plans:
         assert plan
         assert "all of purchases_purchase" not in plan
+
+
+# -- The back-office ------------------------------------------------------------------------------
+
+EVERYBODYS = Scope(None)
+A_DAY = Period.lately(1, today=NOW.date())
+
+
+@pytest.mark.parametrize(
+    ("listed", "index"),
+    [
+        (Purchase.objects.order_by("-created_at", "-id"), "purchase_newest"),
+        (Refund.objects.order_by("-created_at"), "refund_newest"),
+        (Refund.objects.filter(state=Refund.State.FAILED), "refund_failed"),
+        (StripeEvent.objects.order_by("-received_at"), "stripe_event_newest"),
+        (TimeSlot.objects.order_by("starts_at"), "slot_by_time"),
+        (ServiceBooking.objects.order_by("scheduled_at", "pk"), "booking_by_time"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_first_page_of_a_list_is_read_without_reading_all(listed: QuerySet, index: str) -> None:
+    assert plan_of(listed.values("pk")[:50]) == {index}
+
+
+def test_newest_purchases_of_an_event_are_found_by_it() -> None:
+    event = Event.objects.order_by("slug").last()
+    own = Purchase.objects.filter(event=event).order_by("-created_at", "-id")
+    assert plan_of(own.values("pk")[:50]) == {"purchase_by_event"}
+
+
+def test_sales_of_a_day_are_summed_up_from_an_index() -> None:
+    paid, back = plans_of(lambda: sales.of(EVERYBODYS, A_DAY), "purchases_purchase")
+    assert paid == {"purchase_by_payment_time"}
+    assert "refund_by_settlement" in back
+    assert "all of purchases_purchase" not in back
+
+
+def test_showings_of_a_day_are_summed_up_from_an_index() -> None:
+    (found,) = plans_of(lambda: funnel.table(EVERYBODYS, A_DAY), "offers_impression")
+    assert found == {"impression_by_day"}
+
+
+def test_purchases_with_a_problem_are_counted_without_reading_the_others() -> None:
+    (found,) = plans_of(lambda: waiting.problems(EVERYBODYS), "purchases_purchase")
+    assert found == {"purchase_with_problem"}
+
+
+def test_fulfilments_under_way_are_counted_from_an_index() -> None:
+    (found,) = plans_of(lambda: waiting.fulfilments(EVERYBODYS), "fulfillment_fulfillment")
+    assert found == {"fulfillment_by_status"}
+
+
+def test_stripe_events_that_are_stuck_are_counted_without_reading_the_others() -> None:
+    stuck, last = plans_of(lambda: health._events(NOW), "purchases_stripeevent")
+    assert stuck == {"stripe_event_stuck"}
+    assert last == {"stripe_event_newest"}
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def _run(options: argparse.Namespace) -> int:
 
     explainer = Explainer(slow=report.SLOW)
     pages: list[report.Page] = []
+    told: set[str] = set()
     for who in options.who or (data.SUPERUSER, data.MANAGER, data.NEWCOMER):
         visitor = Visitor(who)
         visitor.visit("site", "index", "/admin/")  # what a process loads once isn't the page's
@@ -76,7 +77,10 @@ def _run(options: argparse.Namespace) -> int:
             pages.append(page)
             for problem in report.problems(page):
                 wrong.append(problem)
-                print(f"\n{problem}\n", flush=True)
+                # A query that several pages send is shown with its plan once.
+                where, _, what = problem.partition("\n")
+                print(f"\n{where if what in told else problem}\n", flush=True)
+                told.add(what)
         say(f"{who}: {len(pages):,} pages so far")
 
     text = report.document(pages, size=size, now=now)

@@ -122,7 +122,8 @@ def _parcels() -> None:
         {
             "fulfillment_id": "fulfillment_id",
             "method": f"CASE WHEN {sent} THEN 'shipping' ELSE 'collection' END",
-            "name": "'Person ' || buyer",
+            "name": "(ARRAY['Ada','Grace','Alan','Edsger','Barbara'])[1 + mod(buyer, 5)] "
+            "|| ' Person' || buyer / 5",
             "line1": f"CASE WHEN {sent} THEN 'Main street ' || n ELSE '' END",
             "city": f"CASE WHEN {sent} THEN 'Berlin' ELSE '' END",
             "postal_code": f"CASE WHEN {sent} THEN '10115' ELSE '' END",

@@ -7,7 +7,9 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 
+from offers.impressions import Impression
 from offers.models import Offer
+from purchases.bulk.models import BulkItem, BulkJob
 from purchases.models import Dispute, Email, Refund, StripeEvent, WebhookDelivery, WebhookEndpoint
 from tests.bench.filling import fill
 
@@ -38,6 +40,9 @@ PAYLOAD = """jsonb_build_object(
         'custom_text', jsonb_build_object('after_submit', NULL, 'shipping_address', NULL,
             'submit', NULL, 'terms_of_service_acceptance', NULL))))"""
 
+# Of the jobs n = 0 … 199: the drafts and those under way are the large ones.
+JOB_SIZE = "CASE WHEN n < 5 THEN 2000 ELSE 20 END"
+
 
 def make(size: "Size", *, now: datetime) -> None:
     """One of everything for each purchase that it belongs to."""
@@ -46,7 +51,9 @@ def make(size: "Size", *, now: datetime) -> None:
     _stripe_events()
     _webhooks(size, now=now)
     _staff_log(size, now=now)
-    _history(now=now)
+    _history(size, now=now)
+    _impressions(now=now)
+    _bulk_jobs(now=now)
 
 
 def _money_back(*, now: datetime) -> None:
@@ -62,6 +69,8 @@ def _money_back(*, now: datetime) -> None:
             "cause": "CASE status WHEN 'refund_due' THEN 'late_payment' ELSE 'staff' END",
             "stripe_refund_id": "CASE WHEN status <> 'refund_due' THEN 're_' || md5(n::text) END",
             "created_at": "created_at + interval '3 days'",
+            "settled_at": "CASE WHEN status IN ('paid', 'refunded') "
+            "THEN least(created_at + interval '75 hours', %(now)s) END",
             "due_at": "%(now)s + interval '1 hour'",
         },
         source="planned WHERE status IN ('refunded', 'refunding', 'refund_due') "
@@ -195,20 +204,77 @@ def _staff_log(size: "Size", *, now: datetime) -> None:
     )
 
 
-def _history(*, now: datetime) -> None:
-    """Five versions of each offer, where the model keeps them."""
-    history = getattr(Offer, "history", None)
-    if history is None:
-        return
+def _history(size: "Size", *, now: datetime) -> None:
+    """Five versions of each offer; of one, a version for every third offer that there is."""
+    history = Offer.history.model
     own = {field.attname for field in Offer._meta.concrete_fields}
-    kept = [field.attname for field in history.model._meta.concrete_fields if field.attname in own]
+    kept = [field.attname for field in history._meta.concrete_fields if field.attname in own]
     fill(
-        history.model,
+        history,
         {name: f'o."{name}"' for name in kept}
         | {
+            "title": "o.title || ' v' || k",
             "history_date": "%(now)s - k * interval '1 day'",
-            "history_type": "CASE WHEN k = 5 THEN '+' ELSE '~' END",
+            "history_type": "'~'",
         },
-        source="offers_offer o, generate_series(1, 5) AS k",
+        source="planned_offer JOIN offers_offer o USING (id), LATERAL generate_series("
+        "1, CASE WHEN n = 0 THEN %(most)s ELSE 5 END) AS k",
+        most=max(5, size.offers // 3),
+        now=now,
+    )
+
+
+def _impressions(*, now: datetime) -> None:
+    """Four months of them: on each day half of the offers that are on sale were seen."""
+    fill(
+        Impression,
+        {
+            "offer_id": "o.id",
+            "placement": "o.placement",
+            "day": "(%(now)s AT TIME ZONE 'UTC')::date - k",
+            "seen": "1 + mod(n * 7 + k, 500)",
+        },
+        source="planned_offer p JOIN offers_offer o USING (id), generate_series(0, 119) AS k "
+        "WHERE o.is_active AND NOT o.is_archived AND pg_temp.dice(n + k, 2) = 0",
+        now=now,
+    )
+
+
+def _bulk_jobs(*, now: datetime) -> None:
+    """Jobs of the largest organization and of superusers, two with thousands of rows; drafts."""
+    fill(
+        BulkJob,
+        {
+            "id": "pg_temp.id('job', n)",
+            "organization_id": "CASE WHEN mod(n, 4) > 0 THEN pg_temp.id('organization', 0) END",
+            "kind": "'release_holds'",
+            "asked_by_id": "asker.id",
+            "asked_at": "%(now)s - n * interval '1 hour'",
+            # The first two haven't been started.
+            "started_at": "CASE WHEN n > 1 THEN %(now)s - n * interval '1 hour' END",
+            "finished_at": "CASE WHEN n > 4 THEN %(now)s - n * interval '50 minutes' END",
+            "due_at": "%(now)s",
+            "total": JOB_SIZE,
+        },
+        source="generate_series(0, 199) AS n JOIN auth_user asker "
+        "ON asker.username = CASE WHEN mod(n, 4) > 0 THEN 'manager' ELSE 'superuser' END",
+        now=now,
+    )
+    fill(
+        BulkItem,
+        {
+            "job_id": "pg_temp.id('job', n)",
+            "object_id": "pg_temp.id('purchase', k)",
+            "state": "CASE WHEN n < 2 THEN 'waiting' WHEN mod(k, 5) = 0 THEN 'refused' "
+            "WHEN mod(k, 7) = 0 THEN 'failed' WHEN n < 5 AND k > 20 THEN 'waiting' ELSE 'done' END",
+            "reason": "CASE WHEN n > 1 AND (mod(k, 5) = 0 OR mod(k, 7) = 0) "
+            "THEN 'It isn''t on hold.' ELSE '' END",
+            "attempts": "1",
+            "due_at": "%(now)s",
+            "settled_at": "%(now)s",
+        },
+        # An expression of this package, as everything in these.
+        source="generate_series(0, 199) AS j(n) JOIN "  # noqa: S608
+        "(SELECT n AS k FROM planned WHERE n < 2000) AS p ON k < " + JOB_SIZE,
         now=now,
     )

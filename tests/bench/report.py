@@ -11,7 +11,7 @@ from operator import attrgetter
 from django.db import connection
 
 from tests.bench.data import Size
-from tests.bench.walk import Visit
+from tests.bench.walk import YEAR, Visit
 from tests.bench.watching import Query
 
 MOST_QUERIES = 19
@@ -34,6 +34,8 @@ class Page:
     count: int
     slowest: Query
     total: float
+    # Reads as much as was asked for: a year of figures, or a file of everything.
+    is_long: bool
 
 
 def measured(visit: Visit) -> Page:
@@ -49,7 +51,12 @@ def measured(visit: Visit) -> Page:
         len(visit.queries),
         max(visit.queries, key=attrgetter("milliseconds"), default=nothing),
         sum(query.milliseconds for query in visit.queries),
+        visit.kind.endswith(YEAR) or (visit.subject != "dashboard" and _is_file(visit)),
     )
+
+
+def _is_file(visit: Visit) -> bool:
+    return bool(visit.response.headers.get("Content-Type", "").startswith("text/csv"))
 
 
 def problems(page: Page) -> Iterator[str]:
@@ -61,7 +68,7 @@ def problems(page: Page) -> Iterator[str]:
         return
     if page.count > MOST_QUERIES:
         yield f"{where}\n    {page.count} queries"
-    if page.slowest.milliseconds > SLOW:
+    if page.slowest.milliseconds > SLOW and not page.is_long:
         plan = page.slowest.plan.replace("\n", "\n      ")
         yield (
             f"{where}\n    {page.slowest.milliseconds:.0f} ms: "
@@ -87,8 +94,11 @@ on {day}: {machine}.
 Every page that the admin's registry and addresses lead to is opened as a superuser, as a manager to
 whose organization a third belongs, and as somebody who has just begun and has next to nothing:
 {count:,} addresses. Each query is then run again under `EXPLAIN (ANALYZE)`, with the parameters it
-was sent with. A page with {too_many} queries or more, or with one over {slow:.0f} ms, fails the
-run; only the question whether to delete something is exempt: every table that may know it is asked.
+was sent with; one over {slow:.0f} ms up to three times, of which the best counts, since other
+processes may have had the processor. A page with {too_many} queries or more, or with one over
+{slow:.0f} ms, fails the run. The question whether to delete something is exempt, for which every
+table that may know it is asked. The time doesn't count for figures of a year and for files of a
+whole list, which read as much as they are asked for; they are named below the table.
 
 A line is all addresses of one kind, with the worst of each: lists are also opened at the second and
 at the last page, by each column up and down, by some choices of each filter, by words that are in
@@ -106,12 +116,38 @@ def document(pages: Iterable[Page], *, size: Size, now: datetime) -> str:
         size=size, day=f"{now:%d %B %Y}", machine=machine(), count=len(kept),
         too_many=MOST_QUERIES + 1, slow=SLOW,
     )  # fmt: skip
+    slow: list[str] = []
     for (subject, kind), group in groupby(kept, key=attrgetter("subject", "kind")):
         same = list(group)
+        worst = max(same, key=lambda page: page.slowest.milliseconds)
+        if worst.slowest.milliseconds > SLOW or max(page.count for page in same) > MOST_QUERIES:
+            slow.append(_excused(worst, most=max(page.count for page in same)))
         text += (
             f"| {subject}: {kind} | {len(same)} | {max(page.count for page in same)} "
             f"| {max(page.slowest.milliseconds for page in same):.1f} "
             f"| {max(page.total for page in same):.1f} "
             f"| {max(page.milliseconds for page in same):.0f} |\n"
         )
-    return text
+    return text + BEYOND.format("\n".join(slow) or "Nothing.")
+
+
+BEYOND = """
+## Beyond the limits
+
+{}
+"""
+
+
+def _excused(page: Page, *, most: int) -> str:
+    """What is over a limit, and why that is so, or that it fails the run."""
+    why = "it fails the run"
+    if page.kind in EXEMPT:
+        why = "every table that may know it is asked"
+    elif page.kind.endswith(YEAR):
+        why = "a year is read"
+    elif page.is_long:
+        why = "the whole list is written into the file"
+    return (
+        f"- {page.subject}, {page.kind}, as {page.who}: {most} queries, the slowest "
+        f"{page.slowest.milliseconds:.0f} ms; {why}."
+    )

@@ -21,6 +21,10 @@ from django.test import Client
 from django.urls import NoReverseMatch, URLPattern, URLResolver, reverse
 from django.utils import timezone
 
+from offers.models import Event, Membership
+from offers_project.back_office.dashboard.pages import FILES
+from purchases.bulk.models import BulkJob
+from tests.bench.data import SUPERUSER
 from tests.bench.watching import Query, recorded
 
 # Addresses that are no pages, or that do something when they are opened.
@@ -28,6 +32,7 @@ NOT_PAGES = {"logout", "jsi18n", "autocomplete", "login", "view_on_site"}
 # Of a filter's choices.
 VALUES_EACH = 3
 TRIED_IN_VAIN = "zzqx"
+YEAR = "of a year"
 
 
 @dataclass
@@ -81,6 +86,35 @@ class Visitor:
             if name and name not in NOT_PAGES:
                 with suppress(NoReverseMatch):  # it takes an argument
                     yield self.visit("site", name, reverse(f"admin:{name}"))
+        yield from self._dashboard()
+        # Only whoever chose the rows sees it, and no list has it.
+        for job in BulkJob.objects.filter(started_at=None, asked_by__username=self.who):
+            url = reverse("admin:purchases_bulkjob_confirm", args=[job.pk])
+            yield self.visit("site", "question before a bulk action", url)
+
+    def _dashboard(self) -> Iterator[Visit]:
+        """Its other periods, the event that sells most, and its files."""
+        page = reverse("admin:index")
+        organizations = Membership.objects.filter(user__username=self.who).values("organization")
+        events = Event.objects.order_by("-offers__inventory_sold", "pk")
+        if self.who != SUPERUSER:
+            events = events.filter(organization__in=organizations)
+        event = events.first()
+        today = timezone.now().date()
+        asked: dict[str, dict[str, Any]] = {
+            "of today": {"period": 1},
+            "of 7 days": {"period": 7},
+            "of an event": {"event": event.pk if event else "", "period": 30},
+            "of 90 days": {"period": "days", "since": today - timedelta(days=89), "until": today},
+            YEAR: {"period": "days", "since": today - timedelta(days=366), "until": today},
+        }
+        for kind, query in asked.items():
+            yield self.visit("dashboard", kind, f"{page}?{urlencode(query)}")
+        for name in FILES:
+            file = reverse("admin:dashboard_csv", args=[name])
+            yield self.visit("dashboard", "file", file)
+            for kind in ("of an event", YEAR):
+                yield self.visit("dashboard", f"file {kind}", f"{file}?{urlencode(asked[kind])}")
 
 
 class Walk:

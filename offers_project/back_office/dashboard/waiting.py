@@ -132,7 +132,8 @@ def fulfilments(scope: Scope) -> Deliveries:
         (row["type"], row["status"]): row["number"]
         for row in Fulfillment.objects.filter(scope.of("purchase__event"), status__in=shown)
         .values("type", "status")
-        .annotate(number=Count("pk"))
+        # Of rows and not of keys, which the index doesn't have.
+        .annotate(number=Count("*"))
         .order_by()
     }
 
