@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.utils import get_fields_from_path
 from django.core.exceptions import ValidationError
 from django.core.paginator import Page, Paginator
@@ -40,7 +40,7 @@ MOST_CHOICES = 100
 # Words of a search beyond these are ignored.
 MOST_WORDS = 5
 LONGEST_WORD = 200
-# More accounts, offers or events than that aren't looked for by a part of their name.
+# More accounts, offers or events than that are left to PostgreSQL, not sent to and fro as keys.
 MOST_LOOKED_UP = 500
 
 
@@ -49,6 +49,17 @@ class MoreThan(int):
 
     def __str__(self) -> str:
         return f"more than {int(self):,}"
+
+    def __format__(self, how: str) -> str:
+        """In words, too: ``int``'s own would say the bound as if it were the number."""
+        return format(str(self), how.replace(",", ""))
+
+
+def counted(rows: QuerySet, *, most: int) -> int:
+    """How many rows there are, or that there are ``MoreThan`` ``most``."""
+    # Without an order PostgreSQL may stop at the first so many that it comes across.
+    found = rows.order_by().values("pk")[: most + 1].count()
+    return MoreThan(most) if found > most else found
 
 
 class CountingPaginator(Paginator):
@@ -61,9 +72,7 @@ class CountingPaginator(Paginator):
     def count(self) -> int:
         if not isinstance(self.object_list, QuerySet):
             return super().count
-        # Without an order PostgreSQL may stop at the first so many that it comes across.
-        found = self.object_list.order_by().values("pk")[: MOST_COUNTED + 1].count()
-        return MoreThan(MOST_COUNTED) if found > MOST_COUNTED else found
+        return counted(self.object_list, most=MOST_COUNTED)
 
     def page(self, number: Any) -> Page:
         """First the keys of the page, then its rows: else all rows before it were joined, too."""
@@ -267,15 +276,7 @@ class LargeList(ModelAdmin):
         fields = [str(field) for field in self.get_search_fields(request)]
         whole = queryset
         for word in _words(search_term) if fields else ():
-            search = Search(self.model, fields, word)
-            for name in search.too_many if request.resolver_match else ():
-                if str(request.resolver_match.url_name).endswith("_changelist"):  # type: ignore[union-attr] # just asked
-                    messages.warning(
-                        request,
-                        f"More than {MOST_LOOKED_UP:,} {name} have “{word}” in them: nothing was "
-                        "looked for by these. Search for more of it.",
-                    )
-            queryset = search.narrow(queryset, whole)
+            queryset = Search(self.model, fields, word).narrow(queryset, whole)
         match = request.resolver_match
         if match and match.url_name == "autocomplete" and self._named_with:
             # What the choices' names are made of.
@@ -297,7 +298,6 @@ class Search:
     """
 
     def __init__(self, model: type[Model], fields: list[str], word: str) -> None:
-        self.too_many: list[str] = []
         # By the relation that leads to the table: what it must have.
         self._conditions: dict[str, Q] = {}
         word = word[:LONGEST_WORD]
@@ -339,10 +339,12 @@ class Search:
             return
         related: Any = get_fields_from_path(model, own)[-1].related_model
         objects = related._default_manager.filter(has_word).order_by().values_list("pk", flat=True)
-        keys = list(objects[: MOST_LOOKED_UP + 1])
+        keys: Any = list(objects[: MOST_LOOKED_UP + 1])
         if len(keys) > MOST_LOOKED_UP:
-            self.too_many.append(str(related._meta.verbose_name_plural))
-        elif keys:
+            # Everybody's are among them. The rows are the caller's own, so those are looked for by
+            # the query itself: what others have makes nothing unfindable, and isn't told either.
+            keys = objects
+        if keys is objects or keys:
             # The column with the key is in the table before.
             self._add(own.rpartition("__")[0], Q(**{f"{own}__in": keys}))
 

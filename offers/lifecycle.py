@@ -135,21 +135,6 @@ def archive(offer_id: uuid.UUID, *, now: datetime, source: str, actor: User | No
     return take(ARCHIVE, offer_id, now=now, source=source, actor=actor)
 
 
-def restore(offer_id: uuid.UUID, *, now: datetime, source: str, actor: User | None) -> Offer:
-    """Take an offer out of the archive; it is on sale again if it was neither paused nor over."""
-    return take(RESTORE, offer_id, now=now, source=source, actor=actor)
-
-
-def pause(offer_id: uuid.UUID, *, now: datetime, source: str, actor: User | None) -> Offer:
-    """Stop selling for a while; holds that are open can still be paid."""
-    return take(PAUSE, offer_id, now=now, source=source, actor=actor)
-
-
-def resume(offer_id: uuid.UUID, *, now: datetime, source: str, actor: User | None) -> Offer:
-    """Sell again. Raises ``OfferArchived`` or ``OfferExpired``, which need something else first."""
-    return take(RESUME, offer_id, now=now, source=source, actor=actor)
-
-
 @dataclass
 class Outcome:
     """What became of many: which were changed, how many were so already, which were refused why."""

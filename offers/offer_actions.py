@@ -5,7 +5,6 @@ from collections import defaultdict
 from typing import Any, cast
 
 from django.contrib import messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -49,18 +48,6 @@ class OfferActions(ScopedAdmin):
     actions_detail = ("pause_one", "resume_one", "archive_one", "restore_one", "duplicate_one")
 
     # -- On the list ------------------------------------------------------------------------------
-
-    def response_action(
-        self, request: HttpRequest, queryset: QuerySet, *args: Any, **kwargs: Any
-    ) -> Any:
-        """Tell what was chosen from what no checkbox sends, which the database would choke on."""
-        for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
-            try:
-                uuid.UUID(key)
-            except ValueError:
-                messages.error(request, "This isn't the id of an offer. Nothing was changed.")
-                return redirect(request.get_full_path())
-        return super().response_action(request, queryset, *args, **kwargs)
 
     @action(description="Archive", permissions=["change"], icon="archive")
     def archive(self, request: HttpRequest, queryset: QuerySet[Offer]) -> None:

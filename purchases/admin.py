@@ -1,4 +1,4 @@
-"""Read-only admin pages: what is about purchases changes by the domain's functions only."""
+"""Admin of what is about purchases: transitions, refunds, disputes and e-mails, to look at."""
 
 from typing import Any, ClassVar
 
@@ -8,56 +8,17 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from offers import stripe_dashboard
-from offers.scoped_admin import ModelAdmin, ScopedAdmin, ScopedInline
-from purchases import timeline, wording
-from purchases.models import (
-    Dispute,
-    Email,
-    PurchaseTransition,
-    Refund,
+from purchases import (
+    inbox_admin,  # noqa: F401 - Django finds an app's pages in this module
+    purchase_page,  # noqa: F401 - as above
+    timeline,
+    wording,
 )
+from purchases.bulk import admin as bulk  # noqa: F401 - as above
+from purchases.models import Dispute, Email, PurchaseTransition, Refund
+from purchases.read_only_admin import OfPurchases
+from purchases.subscribers import admin as subscribers  # noqa: F401 - as above
 from purchases.wording import NOTHING, amount, label, two_lines, when
-
-
-class ReadOnly(ModelAdmin):
-    """Look, don't touch."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-class ReadOnlyInline(ScopedInline):
-    can_delete = False
-    show_change_link = False
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-class OfPurchases(ReadOnly, ScopedAdmin):
-    """Rows that belong to a purchase: newest first, with its title, which leads to it."""
-
-    organization = "purchase__event__organization"
-    list_select_related: ClassVar[tuple[str, ...]] = ("purchase__event",)
-    show_full_result_count = False
-    ordering: ClassVar = ["-created_at"]
-
-    @admin.display(description="purchase")
-    def of_purchase(self, row: Any) -> SafeString:
-        return two_lines(wording.to(row.purchase), row.purchase.event.title)
-
-    @admin.display(description="when", ordering="created_at")
-    def made(self, row: Any) -> str:
-        return when(row.created_at)
 
 
 @admin.register(PurchaseTransition)
@@ -224,9 +185,3 @@ class EmailAdmin(OfPurchases):
     @admin.display(description="sent again by")
     def who(self, email: Email) -> str:
         return email.requested_by.username if email.requested_by else NOTHING
-
-
-# Django finds an app's pages in this module.
-from purchases import inbox_admin, purchase_page  # noqa: E402, F401 - they need the classes above
-from purchases.bulk import admin as bulk  # noqa: E402, F401
-from purchases.subscribers import admin as subscribers  # noqa: E402, F401

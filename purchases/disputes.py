@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from offers import money
 from offers.contention import retried
@@ -19,6 +20,11 @@ FUNDS = {
     "charge.dispute.funds_withdrawn": "funds_withdrawn_at",
     "charge.dispute.funds_reinstated": "funds_reinstated_at",
 }
+
+
+def open_ones() -> QuerySet[Dispute]:
+    """Those that aren't decided; called by the back-office."""
+    return Dispute.objects.exclude(status__in=Dispute.CLOSED)
 
 
 @retried

@@ -42,6 +42,8 @@ from purchases.stripe_objects import CheckoutSession
 CLAIM = timedelta(seconds=60)
 # Our clock and Stripe's may differ by this much when we call a session dead without asking.
 CLOCK_MARGIN = timedelta(minutes=2)
+# A sweep ends a hold within a minute of its time, unless Stripe can't be asked.
+STUCK = timedelta(hours=1)
 
 
 def cancel(*, purchase_id: uuid.UUID, user: User, now: datetime) -> Purchase:
@@ -208,11 +210,23 @@ class Ended:
     error: Exception | None = None
 
 
+def is_overdue(*, now: datetime) -> Q:
+    """What a sweep would end at ``now``: the one definition, for tasks, lists and figures.
+
+    Its time is up, or its buyer was told that Stripe failed. One with a problem waits for a person.
+    """
+    is_due = Q(reserved_until__lte=now) | Q(checkout_failed_at__lte=now)
+    return Q(status__in=OPEN_HOLDS) & is_due & Q(problem="")
+
+
+def is_stuck(*, now: datetime) -> Q:
+    """Overdue for so long that something keeps the sweeps from it: Stripe away, or no worker."""
+    return is_overdue(now=now - STUCK)
+
+
 def overdue(*, now: datetime) -> QuerySet[Purchase]:
-    """Open holds whose time is up, and those whose buyer was told that Stripe failed."""
-    return open_holds().filter(
-        Q(reserved_until__lte=now) | Q(checkout_failed_at__isnull=False), problem=""
-    )
+    """The holds that are; called by the sweep's task and command, and the back-office."""
+    return Purchase.objects.filter(is_overdue(now=now))
 
 
 def open_holds() -> QuerySet[Purchase]:

@@ -24,8 +24,8 @@ from offers import staff_log
 from offers.careful_pages import CarefulChangeList
 from offers.scoped_admin import SuperusersOnly
 from purchases import webhooks
-from purchases.admin import ReadOnly
 from purchases.models import Purchase, StripeEvent
+from purchases.read_only_admin import ReadOnly
 
 FAILED = (StripeEvent.State.FAILED, StripeEvent.State.DEAD)
 # So many are replayed while the page waits, and no longer than that: an event may ask Stripe, and

@@ -5,23 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from unfold.contrib.filters.forms import RangeDateForm
 from unfold.utils import parse_date_str
 
-from purchases import holds
-from purchases.models import Dispute, Purchase
+from purchases import disputes, holds
+from purchases.models import Purchase
 
 if TYPE_CHECKING:
     from django.contrib.admin import DateFieldListFilter as RangeDateFilter
 else:
     from unfold.contrib.filters.admin import RangeDateFilter
-
-OPEN_DISPUTE = Exists(
-    Dispute.objects.filter(purchase=OuterRef("pk")).exclude(status__in=Dispute.CLOSED)
-)
 
 
 class LabelledRange(RangeDateForm):
@@ -69,6 +65,7 @@ class NeedsAttention(admin.SimpleListFilter):
         return [
             ("problem", "A problem to look at"),
             ("overdue", "Overdue hold"),
+            ("stuck", "Hold overdue for more than an hour"),
             ("dispute", "Open dispute"),
         ]
 
@@ -78,10 +75,9 @@ class NeedsAttention(admin.SimpleListFilter):
                 # As the index has it.
                 return queryset.filter(~Q(problem=""))
             case "overdue":
-                return queryset.filter(
-                    status__in=holds.OPEN_HOLDS, reserved_until__lte=timezone.now()
-                )
+                return queryset.filter(holds.is_overdue(now=timezone.now()))
+            case "stuck":
+                return queryset.filter(holds.is_stuck(now=timezone.now()))
             case "dispute":
-                disputed = Dispute.objects.exclude(status__in=Dispute.CLOSED)
-                return queryset.filter(pk__in=disputed.values("purchase"))
+                return queryset.filter(pk__in=disputes.open_ones().values("purchase"))
         return queryset

@@ -423,8 +423,7 @@ class StripeEvent(models.Model):
                 condition=Q(state__in=["stored", "failed"]),
                 name="stripe_event_unprocessed",
             ),
-            # The inbox in admin, filtered and counted from the index alone: the rows are as large as
-            # the payloads.
+            # The inbox in admin, filtered and counted from the index alone: rows have payloads.
             models.Index(
                 fields=["-received_at"], include=["id", "type", "state"], name="stripe_event_newest"
             ),

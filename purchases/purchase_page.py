@@ -7,7 +7,7 @@ do is behind the buttons. ``fulfillment.purchase_admin`` adds what became of the
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -15,13 +15,13 @@ from django.utils.safestring import SafeString
 
 from offers import stripe_dashboard
 from offers.scoped_admin import ScopedAdmin
-from purchases import refund_requests, search, timeline, wording
-from purchases.admin import ReadOnly
+from purchases import disputes, holds, refund_requests, search, timeline, wording
 from purchases.bulk.actions import PurchaseActions
 from purchases.export_page import PurchaseExport
-from purchases.list_filters import OPEN_DISPUTE, Days, NeedsAttention
+from purchases.list_filters import Days, NeedsAttention
 from purchases.models import Purchase
 from purchases.purchase_buttons import PurchaseButtons
+from purchases.read_only_admin import ReadOnly
 from purchases.stripe_objects import ADDRESS_PARTS
 from purchases.wording import NOTHING, amount, label, two_lines, when
 
@@ -75,7 +75,10 @@ class PurchaseAdmin(PurchaseActions, PurchaseButtons, PurchaseExport, ReadOnly, 
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Purchase]:
         purchases: QuerySet[Purchase] = super().get_queryset(request)
-        return purchases.annotate(is_disputed=OPEN_DISPUTE)
+        return purchases.annotate(
+            is_disputed=Exists(disputes.open_ones().filter(purchase=OuterRef("pk"))),
+            is_overdue=holds.is_overdue(now=timezone.now()),
+        )
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Purchase], search_term: str
@@ -109,9 +112,10 @@ class PurchaseAdmin(PurchaseActions, PurchaseButtons, PurchaseExport, ReadOnly, 
             found.append(("Problem", "danger", purchase.problem))
         if getattr(purchase, "is_disputed", False):
             found.append(("Disputed", "danger", "The payment is disputed: answer it at Stripe."))
-        if purchase.is_open_hold and purchase.reserved_until <= timezone.now():
-            until = when(purchase.reserved_until)
-            found.append(("Overdue", "warning", f"The hold should have ended at {until}."))
+        if getattr(purchase, "is_overdue", False):
+            until = min(filter(None, (purchase.reserved_until, purchase.checkout_failed_at)))
+            said = f"The hold should have ended at {when(until)}."
+            found.append(("Overdue", "warning", said))
         return found
 
     # -- Columns and facts ------------------------------------------------------------------------

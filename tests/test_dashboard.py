@@ -24,6 +24,7 @@ from offers_project.back_office.dashboard import funnel, health, pages, sales, s
 from offers_project.back_office.dashboard.period import Period
 from offers_project.back_office.dashboard.scope import Scope
 from offers_project.back_office.dashboard.tables import Table
+from purchases.holds import overdue
 from purchases.models import Dispute, Purchase, Refund, StripeEvent
 from purchases.states import Status
 from tests.factories import (
@@ -233,11 +234,16 @@ def test_holds_are_sorted_by_age() -> None:
         sold(NOW - timedelta(minutes=minutes), status=Status.AWAITING_PAYMENT, quantity=2)
     sold(NOW - timedelta(days=1), status=Status.PAYMENT_PROCESSING)
     sold(NOW)
+    # Told that Stripe failed: a sweep ends it before its time. One with a problem it leaves alone.
+    failed, odd = sold(NOW, status=Status.RESERVED), sold(NOW, status=Status.RESERVED)
+    Purchase.objects.filter(pk=failed.pk).update(checkout_failed_at=NOW)
+    Purchase.objects.filter(pk=odd.pk).update(problem="Paid twice.", reserved_until=NOW)
     found = waiting.holds(ALL, now=NOW)
     assert [row[1:] for row in values(found.table)] == [
-        ["2", "4"], ["2", "4"], ["2", "4"], ["2", "4"], ["1", "1"],
+        ["2", "4"], ["2", "4"], ["1", "1"], ["5", "9"], ["2", "4"], ["1", "1"],
     ]  # fmt: skip
     assert found.stuck.count == 2
+    assert int(values(found.table)[3][1]) == overdue(now=NOW).count()
 
 
 def test_counts_lead_to_lists_of_just_as_many(boss: Client) -> None:
@@ -246,6 +252,9 @@ def test_counts_lead_to_lists_of_just_as_many(boss: Client) -> None:
     for minutes in (1, 6, 14, 16, 76, 500):
         sold(now - timedelta(minutes=minutes), event=event, status=Status.AWAITING_PAYMENT)
     sold(now, status=Status.AWAITING_PAYMENT)
+    for odd in ({"problem": "Odd."}, {"checkout_failed_at": now}):
+        of = sold(now, event=event, status=Status.RESERVED)
+        Purchase.objects.filter(pk=of.pk).update(**odd)
     sold(now, event=event, status=Status.PAYMENT_PROCESSING)
     stuck = sold(now, event=event)
     Purchase.objects.filter(pk=stuck.pk).update(problem="Paid twice.")

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from offers import inventory, lifecycle
 from offers.errors import Busy, OfferArchived, OfferExpired
-from offers.lifecycle import State
+from offers.lifecycle import State, Step
 from offers.models import Offer
 from purchases.states import Status
 from tests.conftest import at_once, counters
@@ -49,37 +49,31 @@ def test_state_in_sql_is_the_state_of_the_domain() -> None:
         assert (offer.state == State.ON_SALE) == (offer.refusal(NOW, quantity=1) is None)
 
 
-STEPS = {
-    "archive": (lifecycle.archive, "is_archived", True),
-    "restore": (lifecycle.restore, "is_archived", False),
-    "pause": (lifecycle.pause, "is_active", False),
-    "resume": (lifecycle.resume, "is_active", True),
-}
+STEPS = (lifecycle.ARCHIVE, lifecycle.RESTORE, lifecycle.PAUSE, lifecycle.RESUME)
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_step_is_taken_once_and_stripe_hears_of_it(name: str) -> None:
-    step, field, value = STEPS[name]
-    offer = OfferFactory(**{field: not value})
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.done)
+def test_step_is_taken_once_and_stripe_hears_of_it(step: Step) -> None:
+    offer = OfferFactory(**{step.field: not step.value})
     for _ in range(2):
-        step(offer.pk, now=NOW, source="tests", actor=None)
+        lifecycle.take(step, offer.pk, now=NOW, source="tests", actor=None)
     offer.refresh_from_db()
-    assert getattr(offer, field) == value
+    assert getattr(offer, step.field) == step.value
     assert offer.catalog_version == 2
 
 
 def test_what_is_archived_is_restored_before_it_is_resumed_or_paused() -> None:
-    for is_active, step in ((False, lifecycle.resume), (True, lifecycle.pause)):
+    for is_active, step in ((False, lifecycle.RESUME), (True, lifecycle.PAUSE)):
         offer = OfferFactory(is_archived=True, is_active=is_active)
         with pytest.raises(OfferArchived):
-            step(offer.pk, now=NOW, source="tests", actor=None)
+            lifecycle.take(step, offer.pk, now=NOW, source="tests", actor=None)
 
 
 def test_what_has_ended_is_not_resumed() -> None:
     offer = OfferFactory(is_active=False, expires_at=NOW)
     with pytest.raises(OfferExpired, match="later end"):
-        lifecycle.resume(offer.pk, now=NOW, source="tests", actor=None)
-    lifecycle.resume(offer.pk, now=NOW - HOUR, source="tests", actor=None)
+        lifecycle.take(lifecycle.RESUME, offer.pk, now=NOW, source="tests", actor=None)
+    lifecycle.take(lifecycle.RESUME, offer.pk, now=NOW - HOUR, source="tests", actor=None)
 
 
 def test_many_are_changed_by_few_statements_and_each_refusal_is_told(

@@ -4,13 +4,16 @@ import csv
 import io
 import tracemalloc
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import openpyxl
 import pytest
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
+from offers import large_lists
 from purchases import spreadsheets
 from purchases.models import Purchase
 from purchases.states import Status
@@ -111,7 +114,7 @@ def test_too_many_for_one_file_are_said_so_and_csv_takes_them(
     for _ in range(3):
         PurchaseFactory()
     refused = staff.post(EXPORT, {"file": "xlsx"})
-    assert "at most 2 purchases, and these are 3" in refused.content.decode()
+    assert "at most 2 purchases, and these are more than 2" in refused.content.decode()
     assert len(exported(staff)) == 3
 
 
@@ -122,23 +125,23 @@ def test_nothing_is_sent_by_get_and_no_other_kind(staff: Client) -> None:
         assert "Blue mug" not in answer.content.decode()
 
 
-def many(count: int) -> None:
+def many(count: int, *, start: int = 0) -> None:
     offer, buyer = OfferFactory(), UserFactory()
     Purchase.objects.bulk_create(
         PurchaseFactory.build(
             offer=offer, user=buyer, event=offer.event, checkout_session_id=f"cs_{n}"
         )
-        for n in range(count)
+        for n in range(start, start + count)
     )
 
 
-def test_csv_is_sent_piece_by_piece_in_one_query(
+def test_csv_is_sent_piece_by_piece_in_a_query_a_page(
     staff: Client, django_assert_num_queries: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many(1_000)
     monkeypatch.setattr(spreadsheets, "CHUNK", 100)
     answer: Any = staff.post(EXPORT, {"file": "csv"})
-    with django_assert_num_queries(1):
+    with django_assert_num_queries(11):
         pieces: Iterator[bytes] = iter(answer.streaming_content)
         tracemalloc.start()
         lines = sum(1 for _ in pieces)
@@ -147,3 +150,48 @@ def test_csv_is_sent_piece_by_piece_in_one_query(
     assert lines == 1_001
     # A thousand purchases at once are five times this.
     assert most < 1_500_000
+
+
+def test_pages_of_a_file_overlap_in_nothing_and_leave_nothing_out(
+    staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(20)
+    oldest_first = list(Purchase.objects.order_by("created_at", "pk"))
+    # Moments that several have, also across the pages' ends.
+    for n, purchase in enumerate(oldest_first):
+        at = oldest_first[0].created_at + timedelta(seconds=n // 7)
+        Purchase.objects.filter(pk=purchase.pk).update(created_at=at)
+    monkeypatch.setattr(spreadsheets, "CHUNK", 3)
+    wanted = Purchase.objects.order_by("-created_at", "-pk").values_list("pk", flat=True)
+    assert [row["id"] for row in exported(staff)] == [str(pk) for pk in wanted]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_reads_slowly_keeps_no_connection(
+    staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(5)
+    monkeypatch.setattr(spreadsheets, "CHUNK", 2)
+    answer: Any = staff.post(EXPORT, {"file": "csv"})
+    read = []
+    for piece in answer.streaming_content:
+        read.append(piece)
+        # With a pool this is the way back into it.
+        assert connection.connection is None or len(read) == 1
+    assert len(read) == 6
+
+
+def test_more_than_the_list_counts_are_said_and_bounded_as_many_as_they_are(
+    staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list counts to half of what a file may hold."""
+    monkeypatch.setattr(large_lists, "MOST_COUNTED", 2)
+    monkeypatch.setattr(spreadsheets, "XLSX_ROWS", 4)
+    many(3)
+    assert "3 purchases, as the list has them" in staff.get(EXPORT).content.decode()
+    assert len(exported(staff, file="xlsx")) == 3
+    many(2, start=3)
+    assert "more than 4 purchases, as the list" in staff.get(EXPORT).content.decode()
+    refused = staff.post(EXPORT, {"file": "xlsx"}).content.decode()
+    assert "at most 4 purchases, and these are more than 4:" in refused
+    assert len(exported(staff)) == 5

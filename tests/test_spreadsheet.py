@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from fulfillment import spreadsheet
+from offers import spreadsheet
 
 
 @pytest.mark.parametrize(

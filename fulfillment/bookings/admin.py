@@ -19,19 +19,18 @@ from django.utils import timezone
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from fulfillment import spreadsheet
 from fulfillment.bookings import booking as bookings
 from fulfillment.bookings import series
 from fulfillment.bookings import spreadsheet as bookings_csv
 from fulfillment.bookings.forms import DetailsForm, SeriesForm, SlotForm, SlotFormSet, TimeForm
 from fulfillment.bookings.models import ServiceBooking, ServiceDetails, TimeSlot, details_of
 from fulfillment.states import Status, Type
-from offers import staff_log
+from offers import spreadsheet, staff_log
 from offers.asking import question
 from offers.errors import DomainError
 from offers.models import Offer
 from offers.scoped_admin import EDITORS, ScopedAdmin, ScopedInline, visible_to
-from purchases.admin import ReadOnly
+from purchases.read_only_admin import ReadOnly
 
 # Of the slots on an offer's page: Django takes at most a thousand fields in one form.
 ON_AN_OFFERS_PAGE = 60

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from fulfillment import spreadsheet
 from fulfillment.bookings.models import ServiceBooking
+from offers import spreadsheet
 
 COLUMNS = (
     "starts (UTC)", "ends (UTC)", "service", "name", "e-mail", "seats", "location", "status",

@@ -21,10 +21,11 @@ from django.utils.html import format_html
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminURLInputWidget
 
-from fulfillment import delivery, spreadsheet
+from fulfillment import delivery
 from fulfillment.digital import codes, content
 from fulfillment.digital.errors import CodesRefused, ContentNotStored
 from fulfillment.digital.models import AccessCode, DigitalContent
+from offers import spreadsheet
 from offers.asking import AskingForm, question
 from offers.models import Offer
 from offers.scoped_admin import EDITORS, ScopedAdmin, ScopedInline

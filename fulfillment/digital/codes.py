@@ -16,12 +16,12 @@ from datetime import datetime
 from django.db import models, transaction
 from django.db.models import Case, Count, Q, QuerySet, Value, When
 
-from fulfillment import spreadsheet
 from fulfillment.digital.errors import CodesRefused
 from fulfillment.digital.models import AccessCode, DigitalContent
 from fulfillment.errors import CannotDeliver
 from fulfillment.models import Fulfillment
 from fulfillment.states import Status
+from offers import spreadsheet
 from offers.contention import retried
 from purchases.activity import alert
 

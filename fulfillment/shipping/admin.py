@@ -15,18 +15,17 @@ from django.urls import path, reverse
 from django.utils import timezone
 from unfold.decorators import display
 
-from fulfillment import spreadsheet
 from fulfillment.models import Fulfillment
 from fulfillment.shipping import addresses, orders, packing, stages
 from fulfillment.shipping.errors import InvalidShipment
 from fulfillment.shipping.forms import AddressForm, CarrierForm, ShipmentForm, TrackingFileForm
 from fulfillment.shipping.models import ShippingOrder
-from offers import staff_log
+from offers import spreadsheet, staff_log
 from offers.asking import question
 from offers.errors import DomainError
 from offers.scoped_admin import EDITORS, ScopedAdmin, visible_to
-from purchases.admin import ReadOnly
 from purchases.models import DeliveryMethod
+from purchases.read_only_admin import ReadOnly
 
 # Rows of the page on which parcels are marked as shipped.
 MOST_AT_ONCE = 200

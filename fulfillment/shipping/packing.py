@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 from django.db.models import QuerySet
 
-from fulfillment import spreadsheet
 from fulfillment.shipping import addresses, stages
 from fulfillment.shipping.errors import InvalidShipment, OrderNotFound
 from fulfillment.shipping.models import ShippingOrder
-from offers import countries
+from offers import countries, spreadsheet
 from offers.errors import DomainError
 
 COLUMNS = (

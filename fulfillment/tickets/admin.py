@@ -14,7 +14,7 @@ from fulfillment.tickets.models import TicketUpgrade
 from offers.admin import RegistrationAdmin, RegistrationForm
 from offers.models import Registration
 from offers.scoped_admin import ScopedAdmin
-from purchases.admin import ReadOnly, ReadOnlyInline
+from purchases.read_only_admin import ReadOnly, ReadOnlyInline
 
 TIER = "ticket_tier"
 

@@ -11,6 +11,9 @@ from django.utils.text import capfirst
 
 register = template.Library()
 
+# Any one: it has all the days that there are in some year.
+LEAP_YEAR = 2000
+
 
 @register.inclusion_tag("admin/date_hierarchy.html")
 def periods(cl: Any) -> dict[str, Any]:
@@ -23,16 +26,13 @@ def periods(cl: Any) -> dict[str, Any]:
     if span is None:
         return {"show": False}
     path = cl.date_hierarchy
-    chosen = [cl.params.get(f"{path}__{unit}") for unit in ("year", "month", "day")]
 
     def link(*units: int) -> str:
         names = ("year", "month", "day")
         wanted = {f"{path}__{name}": unit for name, unit in zip(names, units, strict=False)}
         return str(cl.get_query_string(wanted, [f"{path}__"]))
 
-    year, month, day = (int(unit) if unit else None for unit in chosen)
-    if year is None and span[0].year == span[1].year:
-        year = span[0].year
+    year, month, day = _chosen(cl, span)
     if year is None:
         return {"show": True, "back": None, "choices": _years(span, link)}
     if month is None:
@@ -50,6 +50,22 @@ def periods(cl: Any) -> dict[str, Any]:
     of = date(year, month, day)
     back = _back(_title(of, "YEAR_MONTH_FORMAT"), link(year, month))
     return {"show": True, "back": back, "choices": [{"title": _title(of, "MONTH_DAY_FORMAT")}]}
+
+
+def _chosen(cl: Any, span: tuple[date, date]) -> tuple[int | None, int | None, int | None]:
+    """The address's year, month and day, as far as there is such a day: 29 February isn't always.
+
+    Where all rows are of one year, that one needs no choosing.
+    """
+    units = [cl.params.get(f"{cl.date_hierarchy}__{unit}") for unit in ("year", "month", "day")]
+    try:
+        year, month, day = (int(unit) if unit else None for unit in units)
+        if year is None and span[0].year == span[1].year:
+            year = span[0].year
+        date(year or LEAP_YEAR, month or 1, day or 1)
+    except (ValueError, OverflowError):
+        return None, None, None
+    return year, month, day
 
 
 def _span(cl: Any) -> tuple[date, date] | None:

@@ -12,7 +12,7 @@ from unfold.decorators import display
 
 from offers.models import Membership
 from offers.scoped_admin import ScopedAdmin, roles_held
-from purchases.admin import ReadOnly
+from purchases.read_only_admin import ReadOnly
 
 # Names in the filter; who is not among them is found by the search.
 MOST_PEOPLE = 100

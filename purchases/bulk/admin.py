@@ -19,10 +19,10 @@ from unfold.decorators import display
 from offers import spreadsheet
 from offers.asking import question
 from offers.scoped_admin import ScopedAdmin
-from purchases.admin import ReadOnly
 from purchases.bulk import jobs, kinds
 from purchases.bulk.kinds import Kind
 from purchases.bulk.models import BulkItem, BulkJob
+from purchases.read_only_admin import ReadOnly
 
 NOT_DONE = (BulkItem.State.REFUSED, BulkItem.State.FAILED)
 COLUMNS = ("id", "what", "result", "reason", "tries", "settled at (UTC)")

@@ -22,7 +22,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminU
 from offers import staff_log
 from offers.errors import DomainError
 from offers.scoped_admin import EDITORS, ScopedAdmin
-from purchases.admin import ReadOnly
+from purchases.read_only_admin import ReadOnly
 from purchases.subscribers import addresses, deliveries, endpoints, publishing
 from purchases.subscribers.models import WebhookDelivery, WebhookEndpoint
 

@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 
-from fulfillment import spreadsheet
+from offers import spreadsheet
 from offers.models import Event, Offer
 from offers.scoped_admin import roles_held, visible_to
 from offers_project.back_office.dashboard import (

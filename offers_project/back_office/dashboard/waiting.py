@@ -22,12 +22,12 @@ from offers_project.back_office.dashboard.tables import (
     count,
     text,
 )
+from purchases.disputes import open_ones
+from purchases.holds import is_overdue, is_stuck
 from purchases.models import Dispute, Purchase, Refund
 from purchases.states import OPEN_HOLDS, Status
 
 YOUNG = timedelta(minutes=5)
-# The sweep ends a hold within a minute of its time, unless Stripe can't be asked.
-STUCK = timedelta(hours=1)
 DISPUTES_SHOWN = 5
 TO_ANSWER = ("needs_response", "warning_needs_response")
 
@@ -58,35 +58,35 @@ class Holds:
 
 
 def holds(scope: Scope, *, now: datetime) -> Holds:
-    """Unpaid holds by age: one query."""
-    opened = ",".join(OPEN_HOLDS)
+    """Unpaid holds by age: one query. Those that are stuck are among the overdue, too."""
+    is_young = Q(created_at__gt=now - YOUNG)
+    in_time = Q(status__in=OPEN_HOLDS, problem="") & ~is_overdue(now=now)
+    # The address of a list can't say "not"; what it says is the same.
+    opened = {
+        "status__in": ",".join(OPEN_HOLDS), "problem__exact": "",
+        "reserved_until__gt": now.isoformat(), "checkout_failed_at__isnull": "1",
+    }  # fmt: skip
     ages: list[tuple[str, Q, dict[str, str]]] = [
         (
             "Younger than 5 minutes",
-            Q(reserved_until__gt=now, created_at__gt=now - YOUNG),
-            {"reserved_until__gt": now.isoformat(), "created_at__gt": (now - YOUNG).isoformat()},
+            in_time & is_young,
+            opened | {"created_at__gt": (now - YOUNG).isoformat()},
         ),
         (
             "Older, still in time",
-            Q(reserved_until__gt=now, created_at__lte=now - YOUNG),
-            {"reserved_until__gt": now.isoformat(), "created_at__lte": (now - YOUNG).isoformat()},
+            in_time & ~is_young,
+            opened | {"created_at__lte": (now - YOUNG).isoformat()},
         ),
         (
-            "Overdue",
-            Q(reserved_until__lte=now, reserved_until__gt=now - STUCK),
-            {
-                "reserved_until__lte": now.isoformat(),
-                "reserved_until__gt": (now - STUCK).isoformat(),
-            },
+            "With a problem",
+            Q(status__in=OPEN_HOLDS) & ~Q(problem=""),
+            {"status__in": opened["status__in"], "attention": "problem"},
         ),
-        (
-            "Overdue for more than an hour",
-            Q(reserved_until__lte=now - STUCK),
-            {"reserved_until__lte": (now - STUCK).isoformat()},
-        ),
+        ("Overdue", is_overdue(now=now), {"attention": "overdue"}),
+        ("Of these, for more than an hour", is_stuck(now=now), {"attention": "stuck"}),
     ]
-    waits = Q(status__in=OPEN_HOLDS)
-    asked = {str(n): waits & of_age for n, (_, of_age, _) in enumerate(ages)} | {"slow": ~waits}
+    asked = {str(n): of_age for n, (_, of_age, _) in enumerate(ages)}
+    asked["slow"] = Q(status=Status.PAYMENT_PROCESSING)
     found = Purchase.objects.filter(
         scope.of("event"), status__in=[*OPEN_HOLDS, Status.PAYMENT_PROCESSING]
     ).aggregate(
@@ -96,7 +96,7 @@ def holds(scope: Scope, *, now: datetime) -> Holds:
     rows: list[Row] = []
     link = ""
     for n, (name, _, narrowed) in enumerate(ages):
-        link = listed("purchases_purchase", scope, event="event", status__in=opened, **narrowed)
+        link = listed("purchases_purchase", scope, event="event", **narrowed)
         rows.append([text(name), count(found[f"count_{n}"], link=link), count(found[f"units_{n}"])])
     slow = listed(
         "purchases_purchase", scope, event="event", status__exact=Status.PAYMENT_PROCESSING
@@ -206,8 +206,8 @@ class Disputes:
 def disputes(scope: Scope, *, limit: int | None = DISPUTES_SHOWN) -> Disputes:
     """Those that are open, the most urgent first: one query."""
     opened = (
-        Dispute.objects.filter(scope.of("purchase__event"))
-        .exclude(status__in=Dispute.CLOSED)
+        open_ones()
+        .filter(scope.of("purchase__event"))
         .select_related("purchase")
         .annotate(
             in_all=Window(Count("pk")),
