@@ -1,13 +1,16 @@
 """Admin's pages that write offers into a file, and take a file with a preview."""
 
+import uuid
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.models import ADDITION, CHANGE
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.core.signing import BadSignature
+from django.db import DataError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -16,15 +19,24 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from import_export.admin import ImportExportMixin
+from import_export.forms import ConfirmImportForm
 from import_export.results import RowResult
 from unfold.contrib.import_export.forms import ExportForm, ImportForm
 from unfold.decorators import action
 
-from offers import staff_log
+from offers import imported_files, staff_log
+from offers.imported_files import ImportedAlready
 from offers.models import Event, Offer
 from offers.offer_resource import OfferSheet
 from offers.scoped_admin import EDITORS, ScopedAdmin, visible_to
-from offers.sheet_files import LARGEST, CsvFile, SignedUpload, UnreadableFile, XlsxFile
+from offers.sheet_files import (
+    LARGEST,
+    CsvFile,
+    Previewed,
+    UnreadableFile,
+    Upload,
+    XlsxFile,
+)
 
 if TYPE_CHECKING:
     # import-export has no types.
@@ -40,6 +52,14 @@ LOGGED = {RowResult.IMPORT_TYPE_NEW: ADDITION, RowResult.IMPORT_TYPE_UPDATE: CHA
 
 
 class UploadForm(ImportForm):
+    """For the preview, which fills ``shown``."""
+
+    nonce = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.shown: dict[str, str] = {}
+
     def clean_import_file(self) -> Any:
         file = self.cleaned_data["import_file"]
         if file.size > LARGEST:
@@ -49,6 +69,13 @@ class UploadForm(ImportForm):
         return file
 
 
+class ConfirmForm(ConfirmImportForm):
+    """What the preview has signed; ``process_import`` reads it."""
+
+    nonce: uuid.UUID | None = None
+    shown: ClassVar[dict[str, str]] = {}
+
+
 class OfferFiles(ImportExport, ScopedAdmin):
     """Mixed into the admin of offers. Whoever sees offers may export them, editors import."""
 
@@ -56,8 +83,9 @@ class OfferFiles(ImportExport, ScopedAdmin):
     formats: ClassVar = list(KINDS.values())
     import_formats = export_formats = formats
     import_form_class = UploadForm
+    confirm_form_class = ConfirmForm
     export_form_class = ExportForm
-    tmp_storage_class = SignedUpload
+    tmp_storage_class = Upload
     to_encoding = "utf-8-sig"  # Excel reads no UTF-8 without the mark
 
     def has_import_permission(self, request: HttpRequest) -> bool:
@@ -66,12 +94,16 @@ class OfferFiles(ImportExport, ScopedAdmin):
     def has_export_permission(self, request: HttpRequest) -> bool:
         return self.allows(request, self.viewers)
 
-    def get_import_resource_kwargs(self, request: HttpRequest, **kwargs: Any) -> dict[str, Any]:
+    def get_import_resource_kwargs(
+        self, request: HttpRequest, *, form: Any, **kwargs: Any
+    ) -> dict[str, Any]:
         """What the caller may change, as owner or manager, and where they may make new ones."""
         return {
             "offers": visible_to(request, Offer, self.admin_site, roles=EDITORS),
             "events": visible_to(request, Event, self.admin_site, roles=EDITORS),
             "context": {"request": request, "now": timezone.now()},
+            "shown": form.shown,
+            "nonce": form.nonce,
         }
 
     def get_export_resource_kwargs(self, request: HttpRequest, **kwargs: Any) -> dict[str, Any]:
@@ -80,6 +112,23 @@ class OfferFiles(ImportExport, ScopedAdmin):
     def get_import_data_kwargs(self, **kwargs: Any) -> dict[str, Any]:
         """All or nothing."""
         return {"rollback_on_validation_errors": True}
+
+    def get_confirm_form_initial(self, request: HttpRequest, import_form: Any) -> dict[str, Any]:
+        """The file and what the preview showed of it; how to read it is none of the browser's."""
+        initial: dict[str, Any] = super().get_confirm_form_initial(  # type: ignore[misc] # import-export's
+            request, import_form
+        )
+        if import_form is not None:
+            file = import_form.cleaned_data["import_file"]
+            file.seek(0)
+            previewed = Previewed(
+                kind=import_form.cleaned_data["format"],
+                user=cast("User", request.user).pk,
+                nonce=str(uuid.uuid4()),
+                shown=import_form.shown,
+            )
+            initial["import_file_name"] = previewed.signed(file.read())
+        return initial
 
     def add_data_read_fail_error_to_form(self, form: forms.Form, error: Exception) -> None:
         message = (
@@ -97,20 +146,28 @@ class OfferFiles(ImportExport, ScopedAdmin):
         form = self.create_confirm_form(request)
         if request.method != "POST":
             return again
-        kind: Any = KINDS.get(form.data.get("format", ""))
-        if kind is None or not form.is_valid():
+        if not form.is_valid():
             messages.error(request, "Nothing was imported: choose the file again.")
             return again
-        upload = SignedUpload(name=form.cleaned_data["import_file_name"])
         try:
-            table = kind().create_dataset(upload.read())
+            previewed, file = Previewed.read(form.cleaned_data["import_file_name"])
         except BadSignature:
             messages.error(
                 request, "Nothing was imported: the preview is too old. Choose the file again."
             )
             return again
-        result = self.process_dataset(table, form, request)
+        if previewed.user != cast("User", request.user).pk:
+            messages.error(request, "Nothing was imported: this is somebody else's preview.")
+            return again
+        form.nonce, form.shown = uuid.UUID(previewed.nonce), previewed.shown
+        kind: Any = KINDS[previewed.kind]
+        try:
+            result = self.process_dataset(kind().create_dataset(file), form, request)
+        except ImportedAlready:
+            messages.warning(request, "This file was imported already: nothing was done again.")
+            return redirect(reverse("admin:offers_offer_changelist"))
         if not result.has_errors() and not result.has_validation_errors():
+            imported_files.forget(now=timezone.now())
             return cast("HttpResponse", self.process_result(result, request))
         messages.error(request, "Nothing was imported: the offers have changed since the preview.")
         context = {
@@ -146,12 +203,29 @@ class OfferFiles(ImportExport, ScopedAdmin):
             f"{totals[RowResult.IMPORT_TYPE_SKIP]:,} left as they are.",
         )
 
-    # -- Of those that are chosen -----------------------------------------------------------------
+    # -- Export -----------------------------------------------------------------------------------
+
+    def export_action(self, request: HttpRequest) -> HttpResponse:
+        """Answer filters that make no sense as the list does, instead of exporting everything."""
+        try:
+            page = super().export_action(request)  # type: ignore[misc] # import-export's
+            return cast("HttpResponse", page)
+        except (IncorrectLookupParameters, DataError):
+            return redirect(reverse("admin:offers_offer_changelist") + "?e=1")
 
     @action(description="Export as CSV", permissions=["view"], icon="download")
-    def export_csv(self, request: HttpRequest, queryset: QuerySet[Offer]) -> HttpResponse:
-        return cast("HttpResponse", self._do_file_export(CsvFile(), request, queryset))
+    def export_csv(self, request: HttpRequest, queryset: QuerySet[Offer]) -> HttpResponse | None:
+        return self._export(CsvFile(), request, queryset)
 
     @action(description="Export as XLSX", permissions=["view"], icon="download")
-    def export_xlsx(self, request: HttpRequest, queryset: QuerySet[Offer]) -> HttpResponse:
-        return cast("HttpResponse", self._do_file_export(XlsxFile(), request, queryset))
+    def export_xlsx(self, request: HttpRequest, queryset: QuerySet[Offer]) -> HttpResponse | None:
+        return self._export(XlsxFile(), request, queryset)
+
+    def _export(
+        self, kind: CsvFile | XlsxFile, request: HttpRequest, queryset: QuerySet[Offer]
+    ) -> HttpResponse | None:
+        try:
+            return cast("HttpResponse", self._do_file_export(kind, request, queryset))
+        except ValueError as error:  # which says what doesn't fit
+            messages.error(request, str(error))
+            return None

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any, ClassVar
@@ -136,6 +137,8 @@ class OfferForm(forms.ModelForm):
         help_text=lazy(_countries_help, str)(),
         widget=UnfoldAdminTextInputWidget,
     )
+    # When the offer that the page shows was changed last; purchases don't count.
+    shown_at = forms.CharField(required=False, widget=forms.HiddenInput)
 
     class Meta:
         labels: ClassVar = {
@@ -223,7 +226,10 @@ class OfferForm(forms.ModelForm):
         self.fields["max_per_user"].widget.attrs["min"] = 1
         self.fields["image_url"].validators = [URLValidator(schemes=["https"])]
         if stored:
+            self.initial["shown_at"] = self.instance.updated_at.isoformat()
             self._say_what_stands()
+        else:
+            del self.fields["shown_at"]
 
     def _write_amounts_as_their_currency_does(self, currency: str) -> None:
         if currency not in money.CURRENCIES:
@@ -259,6 +265,9 @@ class OfferForm(forms.ModelForm):
     def _refuse_what_sales_forbid(self, data: dict[str, Any]) -> None:
         # Locked until admin's transaction ends: nothing is sold between this check and the save.
         stored = inventory.lock(self.instance.pk)
+        if self._is_of_something_older(stored):
+            self._tell_what_changed(stored)
+            return
         if "event" in self.changed_data:
             self.add_error("event", "An offer can't move to another event: make a new one there.")
         asked = {name: data.get(name, getattr(stored, name)) for name in ("price", "currency")}
@@ -285,6 +294,30 @@ class OfferForm(forms.ModelForm):
         except TotalBelowCommitted as error:
             self.add_error("inventory_total", str(error))
 
+    def _is_of_something_older(self, stored: Offer) -> bool:
+        """Whether saving would undo what somebody did since the page was opened."""
+        differs = set(self.changed_data) - {"shown_at"}
+        # The one that the form would save was read before the lock, with what no field shows.
+        if stored.updated_at != self.instance.updated_at:
+            return True
+        return bool(differs) and self.data.get("shown_at") != stored.updated_at.isoformat()
+
+    def _tell_what_changed(self, stored: Offer) -> None:
+        """Refuse, this time: who saves again has read what would be lost."""
+        sent: Any = self.data.copy()  # type: ignore[attr-defined] # what a browser sent has it
+        sent["shown_at"] = stored.updated_at.isoformat()
+        self.data = sent
+        self.add_error(
+            None,
+            "This offer was changed after you opened this page, by somebody else or in another "
+            "window. Compare what is said beside the fields: if you save again, what you see "
+            "here is what counts.",
+        )
+        now = type(self)(instance=stored)
+        for name in self.changed_data:
+            if name != "shown_at" and name not in self.errors:
+                self.add_error(name, f"Stored by now: {_said(now[name])}.")
+
     def _post_clean(self) -> None:
         """Leave out what the model says of the amounts in a currency that nobody chose."""
         before = set(self.errors)
@@ -292,6 +325,22 @@ class OfferForm(forms.ModelForm):
         if "currency" in before:
             for name in {"price", "original_price"} - before:
                 self.errors.pop(name, None)
+
+
+def _said(bound: forms.BoundField) -> str:
+    """What a field shows, in words."""
+    value = bound.value()
+    if isinstance(bound.field, forms.ModelMultipleChoiceField):
+        return ", ".join(str(each) for each in value or ()) or "nothing"
+    if isinstance(bound.field, forms.ModelChoiceField):
+        choices: Any = bound.field.queryset
+        found = choices.filter(pk=value).first() if value else None
+        return str(found or "nothing")
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return str(value) if value not in (None, "") else "nothing"
 
 
 def _promised(offer: Offer) -> str:

@@ -49,7 +49,7 @@ class OfferPage(ScopedAdmin):
     change_form_template = "admin/offers/offer/change_form.html"
     autocomplete_fields = ("event", "target_sessions", "target_ticket_tiers", "ticket_tier")
     readonly_fields = (
-        "of_these", "standing_now", "stripe_product", "stripe_price", "created_at", "updated_at",
+        "sales", "sale_state", "stripe_product", "stripe_price", "created_at", "updated_at",
     )  # fmt: skip
     formfield_overrides: ClassVar = {
         models.URLField: {"assume_scheme": "https", "widget": UnfoldAdminURLInputWidget},
@@ -62,7 +62,8 @@ class OfferPage(ScopedAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         stock, shown = ["inventory_total"], ["placement", "is_active"]
         if obj is not None:
-            stock, shown = [*stock, "of_these"], [*shown, "standing_now"]
+            # Other names than the list's columns have: they are of the same class.
+            stock, shown = [*stock, "sales"], [*shown, "sale_state"]
         groups: list[Any] = [
             (
                 "What is sold",
@@ -81,20 +82,20 @@ class OfferPage(ScopedAdmin):
             ),
         ]
         if obj is not None:
-            facts = ("stripe_product", "stripe_price", "created_at", "updated_at")
+            facts = ("stripe_product", "stripe_price", "created_at", "updated_at", "shown_at")
             groups.append(("Stripe and dates", {"fields": facts}))
         return groups
 
     # -- What is only shown ---------------------------------------------------------------------
 
     @admin.display(description="Of these")
-    def of_these(self, offer: Offer) -> str:
+    def sales(self, offer: Offer) -> str:
         left = offer.inventory_available
         rest = "no limit" if left is None else f"{left} left"
         return f"{offer.inventory_sold} sold, {offer.inventory_reserved} on hold, {rest}"
 
     @admin.display(description="Now")
-    def standing_now(self, offer: Offer) -> str:
+    def sale_state(self, offer: Offer) -> str:
         return standing(offer)
 
     @admin.display(description="Product at Stripe")
@@ -110,7 +111,7 @@ class OfferPage(ScopedAdmin):
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Start with the event that the list was about, or the only one, and its usual currency."""
         given: dict[str, Any] = super().get_changeform_initial_data(request)
-        event = self._likely_event(request, given.pop("event", None))
+        event = self._likely_event(request, given.pop("event", None) or request.GET.get("event"))
         offers = visible_to(request, Offer, self.admin_site, roles=EDITORS)
         if event is not None:
             given["event"] = event.pk

@@ -6,12 +6,13 @@ judge: nothing is ruled here that the API doesn't rule as well.
 
 import uuid
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time
+from datetime import UTC, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import OperationalError
 from django.db.models import QuerySet
+from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
 from import_export.fields import Field
 from import_export.instance_loaders import BaseInstanceLoader
@@ -19,82 +20,23 @@ from import_export.resources import Resource
 from import_export.results import Error, Result, RowResult
 from rest_framework import serializers
 
-from offers import history, money
+from offers import history, imported_files, inventory
 from offers.errors import Busy, DomainError, database_is_busy
 from offers.models import Event, Offer
+from offers.offer_columns import (
+    COLUMNS,
+    LISTS,
+    NULL_IF_EMPTY,
+    ONLY_WRITTEN,
+    moment_text,
+    same,
+    text_of,
+)
 from offers.serializers import EventBySlug, OfferSerializer
 from offers.spreadsheet import cell, uncell
 
-
-def _amount(offer: Offer, name: str) -> str:
-    value = getattr(offer, name)
-    return "" if value is None else money.format_amount(value, offer.currency)
-
-
-def _slugs(targets: Any) -> str:
-    return ", ".join(sorted(target.slug for target in targets.all()))
-
-
-def _moment(value: datetime | None) -> str:
-    return "" if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-COLUMNS: dict[str, Callable[[Offer], Any]] = {
-    "id": lambda offer: offer.pk,
-    "event": lambda offer: offer.event.slug,
-    "title": lambda offer: offer.title,
-    "description": lambda offer: offer.description,
-    "offer_type": lambda offer: offer.offer_type,
-    "price": lambda offer: _amount(offer, "price"),
-    "original_price": lambda offer: _amount(offer, "original_price"),
-    "currency": lambda offer: offer.currency,
-    "image_url": lambda offer: offer.image_url,
-    "inventory_total": lambda offer: offer.inventory_total,
-    "inventory_available": lambda offer: offer.inventory_available,
-    "inventory_reserved": lambda offer: offer.inventory_reserved,
-    "inventory_sold": lambda offer: offer.inventory_sold,
-    "max_per_user": lambda offer: offer.max_per_user,
-    "placement": lambda offer: offer.placement,
-    "target_sessions": lambda offer: _slugs(offer.target_sessions),
-    "target_ticket_tiers": lambda offer: _slugs(offer.target_ticket_tiers),
-    "ticket_tier": lambda offer: offer.ticket_tier and offer.ticket_tier.slug,
-    "shipping_countries": lambda offer: ", ".join(offer.shipping_countries),
-    "allows_collection": lambda offer: offer.allows_collection,
-    "starts_at": lambda offer: _moment(offer.starts_at),
-    "expires_at": lambda offer: _moment(offer.expires_at),
-    "is_active": lambda offer: offer.is_active,
-    "is_archived": lambda offer: offer.is_archived,
-    "created_at": lambda offer: _moment(offer.created_at),
-    "updated_at": lambda offer: _moment(offer.updated_at),
-}
-# Written for whoever reads the file, and passed over when it comes back.
-ONLY_WRITTEN = {
-    "inventory_available", "inventory_reserved", "inventory_sold", "created_at", "updated_at",
-}  # fmt: skip
-LISTS = {"target_sessions", "target_ticket_tiers", "shipping_countries"}
-NULL_IF_EMPTY = {
-    "original_price", "inventory_total", "max_per_user", "ticket_tier", "starts_at", "expires_at",
-}  # fmt: skip
-
-
-def text_of(value: Any) -> str:
-    """A cell's value as this module writes it; programs make numbers, times and truths of texts."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, datetime):
-        return _moment(value if value.tzinfo else value.replace(tzinfo=UTC))
-    if isinstance(value, date):
-        return _moment(datetime.combine(value, time(), tzinfo=UTC))
-    return str(value)
-
-
-def _same(text: str) -> str:
-    """Programs write the ends of lines in their own way."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+# So many offers are locked until all are written: three seconds, in which their buyers wait.
+MOST_CHANGED = 300
 
 
 class OwnEvent(EventBySlug):
@@ -136,6 +78,9 @@ class OfferSheet(Resource):
     ``offers`` and ``events`` are those that the caller owns or manages. Every row is judged first,
     without a lock; only then, and only if all may be, they are written, each under its offer's lock
     and judged again. So nobody who buys waits while a file is read.
+
+    A preview fills ``shown``: offer that would change -> when it was changed last. A confirmation
+    has the preview's ``shown`` and ``nonce``, and writes what was shown or nothing.
     """
 
     class Meta:
@@ -150,12 +95,16 @@ class OfferSheet(Resource):
         offers: QuerySet[Offer] = Offer.objects.none(),  # noqa: B008 - nothing, never filled
         events: QuerySet[Event] = Event.objects.none(),  # noqa: B008 - as above
         context: dict[str, Any] | None = None,
+        shown: dict[str, str] | None = None,
+        nonce: uuid.UUID | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.fields = {name: Field(column_name=name) for name in COLUMNS}
         self.offers, self.events, self.context = offers, events, context or {}
+        self.shown, self.nonce = {} if shown is None else shown, nonce
         self.stored: dict[str, Offer] = {}
+        self.changing = 0
         self.seen: set[str] = set()
         self.accepted: list[tuple[int, Any, OfferRow, RowResult]] = []
 
@@ -197,7 +146,7 @@ class OfferSheet(Resource):
         given = {name: uncell(text_of(value)) for name, value in row.items()}
         result = self.get_row_result_class()()
         result.import_type = RowResult.IMPORT_TYPE_SKIP
-        if not any(given.values()):
+        if not any(given.values()) or self.changing > MOST_CHANGED:
             return result
         try:
             offer, changed = self._changed(given)
@@ -213,24 +162,48 @@ class OfferSheet(Resource):
         result.import_type = (
             RowResult.IMPORT_TYPE_NEW if offer is None else RowResult.IMPORT_TYPE_UPDATE
         )
+        if offer is not None:
+            self.changing += 1
+            if self.nonce is None:
+                self.shown[str(offer.pk)] = moment_text(offer.updated_at)
         result.diff = _diff(offer, given, changed)
         self.accepted.append((kwargs["row_number"], row, serializer, result))
         return result
 
     def after_import(self, dataset: Any, result: Any, **kwargs: Any) -> None:
-        """Write what was accepted, if all was; import-export undoes it all if one is refused."""
-        if kwargs.get("dry_run") or result.has_errors() or result.has_validation_errors():
+        """Write what was accepted, if all was; import-export undoes it all if one is refused.
+
+        Raises ``ImportedAlready``, of what this preview was confirmed with before.
+        """
+        if self.changing > MOST_CHANGED:
+            said = f"A file may change at most {MOST_CHANGED} offers: import it in parts."
+            result.append_base_error(Told(ValueError(said)))
+        if self.nonce is None or result.has_errors() or result.has_validation_errors():
             return
+        imported_files.claim(self.nonce, now=self.context["now"])
         with history.together(reason=f"import of {kwargs.get('file_name') or 'a file'}"):
-            # In the order of every other statement that locks several.
+            # New ones first, which lock nothing; the others in the order of every other statement
+            # that locks several.
             for number, row, serializer, of_row in sorted(self.accepted, key=_key):
                 try:
+                    if serializer.instance is not None:
+                        self._refuse_unlike_shown(inventory.lock(serializer.instance.pk))
                     of_row.instance = serializer.save()
                 except DomainError as refusal:
                     refused = ValidationError({refusal.attr or "__all__": str(refusal)})
                     result.append_invalid_row(number, row, refused)
+                except ValidationError as error:
+                    result.append_invalid_row(number, row, error)
                 except serializers.ValidationError as error:
                     result.append_invalid_row(number, row, ValidationError(_flat(error.detail)))
+
+    def _refuse_unlike_shown(self, offer: Offer) -> None:
+        """Raise for what somebody changed since the preview: that was decided on what it showed."""
+        if self.nonce is not None and self.shown.get(str(offer.pk)) != moment_text(
+            offer.updated_at
+        ):
+            at = moment_text(offer.updated_at)
+            raise ValidationError({"updated_at": f"It was changed since the preview (at {at})."})
 
     def handle_import_error(self, result: Any, error: Any, raise_errors: Any = None) -> None:
         """Tell of a lock that wasn't had; anything else is a fault of ours, which is logged."""
@@ -255,8 +228,11 @@ class OfferSheet(Resource):
         changed = {
             name: text
             for name, text in wanted.items()
-            if _same(text) != _same(text_of(COLUMNS[name](offer)))
+            if same(text) != same(text_of(COLUMNS[name](offer)))
         }
+        if changed:
+            _refuse_older(given.get("updated_at", "").strip(), offer)
+            self._refuse_unlike_shown(offer)
         archived = changed.pop("is_archived", None)
         if archived is not None and (archived.lower() in ("true", "1")) != offer.is_archived:
             raise ValidationError(
@@ -286,6 +262,26 @@ def _whole(offers: QuerySet[Offer]) -> QuerySet[Offer]:
     return offers.select_related("event", "ticket_tier").prefetch_related(
         "target_sessions", "target_ticket_tiers"
     )
+
+
+def _refuse_older(written: str, offer: Offer) -> None:
+    """Raise for a row that was exported before somebody changed its offer, and would undo that.
+
+    Nothing to compare is nothing refused: such a file has the columns that somebody chose.
+    """
+    if not written:
+        return
+    try:
+        moment = parse_datetime(written)
+    except ValueError:
+        moment = None
+    if moment is not None and moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    # Programs that make a time of it keep it to the millisecond.
+    if moment is None or abs(moment - offer.updated_at) > timedelta(milliseconds=1):
+        at = moment_text(offer.updated_at)
+        said = f"It was changed after this file was written (at {at}): export it again."
+        raise ValidationError({"updated_at": said})
 
 
 def _forbidden(offer: Offer, serializer: OfferRow, errors: Any) -> dict[str, str]:

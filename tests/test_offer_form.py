@@ -9,11 +9,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib import admin
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from offers import inventory, lifecycle
+from offers.admin import OfferAdmin
 from offers.models import Event, Membership, Offer
+from offers.offer_list import OfferList
+from offers.offer_page import OfferPage
+from offers.scoped_admin import ScopedAdmin
 from offers_project.local.demo_data import create_demo
 from purchases.states import Status
 from tests.factories import (
@@ -270,6 +277,8 @@ def test_amounts_have_the_digits_of_their_currency(
 
 
 def test_facts_of_a_stored_offer_are_shown(house: House, settings: Any) -> None:
+    settings.STRIPE_API_BASE = "https://api.stripe.com"
+    settings.STRIPE_SECRET_KEY = "sk_test_x"
     offer = house.offer(inventory_total=10)
     PurchaseFactory(offer=offer, quantity=3, status=Status.PAID)
     PurchaseFactory(offer=offer, quantity=2)
@@ -410,7 +419,7 @@ def test_saving_says_what_is_next(house: House) -> None:
     del paused["is_active"]
     assert "Attendees don't see it" in told(house.client, offer, paused)
     later = {"starts_at_0": "2090-01-02", "starts_at_1": "10:00:00", "is_active": "on"}
-    said = told(house.client, offer, paused | later)
+    said = told(house.client, offer, opened(house.client, offer) | later)
     assert "Attendees see it from 2 January 2090, 10:00 UTC on." in said
 
 
@@ -514,3 +523,74 @@ def test_demos_organizer_sets_up_an_offer_with_five_fields() -> None:
     }  # fmt: skip
     assert save(client, None, sent) == {}
     assert Offer.objects.get(title="Mug").currency == "USD"
+
+
+# -- What somebody else did meanwhile -------------------------------------------------------------
+
+
+def test_form_does_not_undo_what_was_done_since_it_was_opened(house: House) -> None:
+    offer = house.offer(inventory_total=10, title="Hoodie")
+    purchase = PurchaseFactory(offer=offer, quantity=2, status=Status.PAID)
+    sent = opened(house.client, offer) | {"title": "Typed"}
+    with transaction.atomic():
+        inventory.write_off(offer_id=offer.pk, quantity=2)
+    type(purchase).objects.filter(pk=purchase.pk).update(status=Status.REFUNDED)
+    lifecycle.pause(offer.pk, now=timezone.now(), source="test", actor=None)
+    answer = house.client.post(page(Offer, "change", offer.pk), sent)
+    form = answer.context["adminform"].form
+    assert set(form.errors) == {"__all__", "title", "inventory_total", "is_active"}
+    assert form.errors["inventory_total"] == ["Stored by now: 8."]
+    assert form.errors["is_active"] == ["Stored by now: off."]
+    shown = answer.content.decode()
+    assert "changed after you opened this page" in shown
+    assert 'value="Typed"' in shown
+    offer.refresh_from_db()
+    assert (offer.title, offer.inventory_total, offer.is_active) == ("Hoodie", 8, False)
+    # Whoever has read that may say so.
+    again = sent | {"shown_at": form["shown_at"].value(), "inventory_total": "8"}
+    assert save(house.client, offer, again) == {}
+    offer.refresh_from_db()
+    assert (offer.title, offer.inventory_total, offer.is_active) == ("Typed", 8, True)
+
+
+def test_form_is_saved_whatever_was_bought_since_it_was_opened(house: House) -> None:
+    offer = house.offer(inventory_total=10)
+    sent = opened(house.client, offer) | {"title": "Typed"}
+    with transaction.atomic():
+        inventory.reserve(offer_id=offer.pk, quantity=2)
+        inventory.confirm(offer_id=offer.pk, quantity=1)
+    assert save(house.client, offer, sent) == {}
+    assert 'name="shown_at"' in house.client.get(page(Offer, "change", offer.pk)).content.decode()
+
+
+def test_form_without_the_time_that_it_showed_is_refused(house: House) -> None:
+    offer = house.offer()
+    sent = opened(house.client, offer) | {"title": "Typed", "shown_at": ""}
+    assert "__all__" in save(house.client, offer, sent)
+
+
+# -- How the page is put together -----------------------------------------------------------------
+
+
+def test_nothing_of_one_part_of_the_admin_of_offers_hides_what_another_has() -> None:
+    """Two columns of one name were one: the page showed the list's."""
+    admin_class = type(admin.site.get_model_admin(Offer))
+    parts = [
+        part
+        for part in admin_class.__mro__
+        if issubclass(part, ScopedAdmin)
+        and part not in ScopedAdmin.__mro__
+        and part not in (admin_class, OfferAdmin)
+    ]
+    assert {OfferList, OfferPage} <= set(parts)
+    owners: dict[str, list[str]] = {}
+    for part in parts:
+        for name in vars(part):
+            # What all have is extended by each; Python's own is everybody's.
+            if not hasattr(ScopedAdmin, name) and not name.startswith("__"):
+                owners.setdefault(name, []).append(part.__name__)
+    assert {name: found for name, found in owners.items() if len(found) > 1} == {}
+
+
+def test_time_that_is_none_fills_no_form(house: House) -> None:
+    assert house.client.get(page(Offer, "add"), {"starts_at": "zz"}).status_code == 200

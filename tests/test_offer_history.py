@@ -56,7 +56,7 @@ def test_form_writes_one_entry_with_all_of_it_and_none_for_nothing() -> None:
         "title": "New", "inventory_total": 12, "target_sessions": [session.pk],
         "target_ticket_tiers": [tier.pk],
     }  # fmt: skip
-    assert save(client, offer, form | changes) == {}
+    assert save(client, offer, opened(client, offer) | changes) == {}
 
     (entry,) = entries(offer)
     assert (entry.title, entry.inventory_total) == ("New", 12)

@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import zipfile
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,9 +15,10 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from offers import sheet_files
+from offers import inventory, lifecycle, offer_resource, sheet_files
+from offers.imported_files import ImportedFile
 from offers.models import Offer
-from offers.offer_resource import COLUMNS
+from offers.offer_columns import COLUMNS
 from purchases.states import Status
 from tests.conftest import counters
 from tests.factories import (
@@ -383,3 +385,118 @@ def test_support_in_one_organization_imports_nothing_there_as_owner_of_another()
     rows = [NEW | {"event": "rival-private"}, {"id": str(world.away.offer.pk), "title": "New"}]
     answer = preview(browser_of(world["owner"]), written(rows))
     assert errors(answer) == {2: {"event"}, 3: {"id"}}
+
+
+# -- What somebody else did meanwhile -------------------------------------------------------------
+
+
+def test_file_does_not_undo_what_was_done_since_it_was_written(manager: Client, event: Any) -> None:
+    offer = OfferFactory(event=event, inventory_total=10)
+    row = exported(manager)[0] | {"title": "New"}
+    lifecycle.pause(offer.pk, now=timezone.now(), source="test", actor=None)
+    answer = preview(manager, written([row]))
+    assert errors(answer) == {2: {"updated_at"}}
+    assert "export it again" in answer.content.decode()
+
+
+@pytest.mark.parametrize("leave_out", [True, False])
+def test_confirmation_writes_nothing_that_the_preview_did_not_show(
+    manager: Client, event: Any, leave_out: bool
+) -> None:
+    offer = OfferFactory(event=event, inventory_total=10)
+    same = OfferFactory(event=event)  # which the file doesn't change when it is previewed
+    rows = exported(manager)
+    for row in rows:
+        row["updated_at"] = "" if leave_out else row["updated_at"]
+        if row["id"] == str(offer.pk):
+            row["title"] = "New"
+    answer = preview(manager, written(rows))
+    inventory.set_total(offer_id=offer.pk, total=7)
+    lifecycle.pause(same.pk, now=timezone.now(), source="test", actor=None)
+    shown = confirm(manager, answer)
+    assert "Nothing was imported" in shown.content.decode()
+    assert {row.number for row in shown.context["result"].invalid_rows} == {2, 3}
+    for each in (offer, same):
+        each.refresh_from_db()
+    assert (offer.title != "New", offer.inventory_total, same.is_active) == (True, 7, False)
+
+
+def test_confirmation_that_is_sent_twice_imports_once(manager: Client, event: Any) -> None:
+    answer = preview(manager, written([NEW]))
+    confirm(manager, answer)
+    assert "imported already" in confirm(manager, answer).content.decode()
+    assert Offer.objects.count() == 1
+    ImportedFile.objects.update(at=timezone.now() - timedelta(days=2))
+    confirm(manager, preview(manager, written([NEW])))
+    assert ImportedFile.objects.count() == 1
+
+
+def test_preview_is_confirmed_by_who_saw_it_and_read_as_it_was(manager: Client, event: Any) -> None:
+    answer = preview(manager, written([NEW]))
+    sent = answer.context["confirm_form"].initial | {"format": XLSX}
+    other = browser_of(MembershipFactory(organization=event.organization, role="owner").user)
+    told = other.post(CONFIRM, sent, follow=True).content.decode()
+    assert "somebody else" in html.unescape(told)
+    assert Offer.objects.count() == 0
+    assert manager.post(CONFIRM, sent, follow=True).status_code == 200
+    assert Offer.objects.count() == 1
+
+
+def test_file_changes_a_bounded_number_of_offers(
+    manager: Client, event: Any, monkeypatch: Any
+) -> None:
+    OfferFactory.create_batch(3, event=event)
+    rows = [row | {"title": "New"} for row in exported(manager)]
+    monkeypatch.setattr(offer_resource, "MOST_CHANGED", 2)
+    answer = preview(manager, written(rows))
+    assert "confirm_form" not in answer.context
+    assert "at most 2 offers" in answer.content.decode()
+    assert "confirm_form" in preview(manager, written([*rows[:2], NEW, NEW, NEW])).context
+
+
+# -- Large and strange files ----------------------------------------------------------------------
+
+
+def workbook(rows: list[list[Any]]) -> bytes:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("part", ["xl/styles.xml", "xl/worksheets/sheet1.xml"])
+def test_xlsx_whose_parts_unpack_to_too_much_is_refused(manager: Client, part: str) -> None:
+    content = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(workbook([["title"], ["A"]]))) as source,
+        zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for name in source.namelist():
+            filling = b" " * (6_000_000 if "sheet1" in name else 300_000)
+            bomb.writestr(name, source.read(name) + (filling if name == part else b""))
+    assert "too large" in refused(manager, content.getvalue(), XLSX)
+
+
+def test_empty_rows_do_not_count(manager: Client, event: Any) -> None:
+    names, values = list(NEW), list(NEW.values())
+    empty: list[Any] = [""] * len(names)
+    rows = [names, values, *[empty] * 3_000, [*values[:3], "0.10", *values[4:]], *[empty] * 3_000]
+    assert errors(preview(manager, workbook(rows), XLSX)) == {3_003: {"price"}}
+    assert "Delete the empty rows" in refused(manager, b"title\nA\n" + b"\n" * 20_001)
+
+
+def test_what_xlsx_can_not_hold_is_replaced_or_told(manager: Client, event: Any) -> None:
+    offer = OfferFactory(event=event, title="Mug\x0b")
+    sent = {"action": "export_xlsx", "_selected_action": [str(offer.pk)]}
+    file = manager.post(reverse("admin:offers_offer_changelist"), sent).content
+    assert preview(manager, file, XLSX).context["result"].totals["skip"] == 1
+    Offer.objects.update(title="Mug", description="x" * 32_768)
+    told = manager.post(reverse("admin:offers_offer_changelist"), sent, follow=True)
+    assert "“Mug” has a description that is too long" in told.content.decode()
+
+
+def test_filter_that_makes_no_sense_exports_nothing(manager: Client) -> None:
+    answer = manager.get(EXPORT, {"created_at__year": "99999"})
+    assert (answer.status_code, answer["Location"].endswith("?e=1")) == (302, True)

@@ -186,9 +186,12 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         try:
-            return self.get_changelist_instance(request).get_queryset(request)
+            found: QuerySet[ShippingOrder] = self.get_changelist_instance(request).get_queryset(
+                request
+            )
         except IncorrectLookupParameters as error:
             raise Http404 from error
+        return found
 
     # -- Shipping ---------------------------------------------------------------------------------
 
