@@ -179,7 +179,8 @@ class Offer(models.Model):
         Event, on_delete=models.PROTECT, related_name="offers", db_index=False
     )
     title = models.CharField(max_length=200)
-    description = models.TextField(blank=True)
+    # A card's worth, and what a cell of any spreadsheet can hold.
+    description = models.TextField(blank=True, max_length=20_000)
     offer_type = models.CharField(max_length=20, choices=Type.choices)
     placement = models.CharField(
         max_length=20, choices=Placement.choices, default=Placement.IN_EVENT
