@@ -1,5 +1,6 @@
 """What can be done to many fulfilments at once, by the worker, and to many paid purchases."""
 
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -18,6 +19,8 @@ FULFILLMENT: dict[str, Any] = {
     "naming": lambda fulfillment: f"{fulfillment.purchase}, {fulfillment.purchase.user}",
     "related": ("purchase__user",),
 }
+# Whoever has mended what was in the way may try again at once.
+AT_ONCE = timedelta(0)
 
 
 class ReasonForm(JobForm):
@@ -92,6 +95,7 @@ kinds.register(
         button="Try again",
         explanation="What failed or waits is delivered at once, with all its attempts.",
         do=retry_delivery,
+        not_again_within=AT_ONCE,
         about=about_paid,
         **PURCHASE,
     ),
@@ -101,6 +105,7 @@ kinds.register(
         button="Try again",
         explanation="What failed or waits is delivered at once, with all its attempts.",
         do=retry,
+        not_again_within=AT_ONCE,
         about=about,
         **FULFILLMENT,
     ),

@@ -82,6 +82,8 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     purchases.SecretJustRotated: 409,
     bulk.TooManyChosen: 400,
     bulk.SeveralOrganizations: 400,
+    bulk.AskedForAlready: 409,
+    bulk.UnknownKind: 404,
     digital.LinkUnknown: 404,
     digital.LinkExpired: 403,
     digital.ContentWithdrawn: 403,

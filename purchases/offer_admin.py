@@ -1,11 +1,10 @@
 """What the admin of offers shows of their holds, and how stuck ones are released."""
 
 import uuid
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.options import IS_POPUP_VAR
-from django.contrib.auth.models import User
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -19,6 +18,8 @@ from offers.models import Offer
 from offers.scoped_admin import EVERYBODY, ScopedAdmin
 from purchases import holds, stuck_holds
 from purchases.bulk import jobs, kinds
+from purchases.bulk.actions import drafted, with_link
+from purchases.bulk.errors import AskedForAlready
 from purchases.models import Purchase
 
 # More don't fit into an address, nor on the page.
@@ -102,6 +103,8 @@ class StuckHolds(ScopedAdmin):
             template="admin/purchases/bulk/stuck_holds.html",
             offers=offers,
             holds=listed,
+            ask_again=stuck_holds.is_incomplete(listed),
+            address=request.get_full_path(),
             count=count,
             beyond=beyond.count(),
             now=now,
@@ -132,14 +135,18 @@ class StuckHolds(ScopedAdmin):
             shown = {key for text in request.POST.getlist("shown") if (key := _key(text))}
             overdue = holds.overdue(now=now).exclude(pk__in=shown).values("pk")
             chosen = found.filter(pk__in=overdue) | chosen
-        job = None
-        if chosen.exists():
-            kind = kinds.of("release_holds")
-            job = jobs.draft(kind, chosen, actor=cast("User", request.user), now=now)
-        if job is None or not job.total:
+        here = redirect(_page_of([offer.pk for offer in offers]))
+        if not chosen.exists():
             messages.warning(request, "Nothing was ticked, or none of it is held any more.")
-            return redirect(_page_of([offer.pk for offer in offers]))
-        jobs.start(job, parameters={}, now=now)
+            return here
+        job = drafted(request, kinds.of("release_holds"), chosen)
+        if job is None:
+            return here
+        try:
+            jobs.start(job, parameters={}, now=now)
+        except AskedForAlready as refusal:
+            messages.error(request, with_link(refusal))
+            return here
         self.log_change(request, offers[0], f"Released {job.total:,} stuck reservations.")
         return redirect("admin:purchases_bulkjob_change", job.pk)
 

@@ -25,6 +25,7 @@ from offers.scoped_admin import EDITORS, EVERYBODY, Roles, ScopedAdmin
 from purchases import holds, refund_requests
 from purchases.errors import IdempotencyKeyReused, PaymentProviderUnavailable
 from purchases.models import Purchase, Refund
+from purchases.refund_fields import RefundFields
 from purchases.states import Status
 from purchases.wording import amount, when
 
@@ -37,27 +38,9 @@ class Button:
     applies: Callable[[Purchase], bool]
 
 
-class RefundForm(AskingForm):
-    """What staff are asked before money goes back."""
+class RefundForm(RefundFields, AskingForm):
+    """What staff are asked before one purchase's money goes back."""
 
-    amount = forms.DecimalField(
-        required=False,
-        max_digits=15,
-        decimal_places=3,
-        help_text="Leave it empty to send back all that is left; a part keeps the units sold.",
-    )
-    restock = forms.BooleanField(
-        required=False,
-        initial=True,
-        label="Put the units back on sale",
-        help_text="After a full refund; otherwise the offer's total shrinks by them.",
-    )
-    reason = forms.CharField(
-        required=False,
-        max_length=500,
-        widget=forms.TextInput,
-        help_text="It stays on record with your name.",
-    )
     # One form is one refund, however often it is sent.
     idempotency_key = forms.CharField(
         required=False, max_length=255, widget=forms.HiddenInput, initial=uuid4

@@ -1,5 +1,6 @@
 """Holds of some offers that nobody has paid yet, and what Stripe says of each just now."""
 
+import threading
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -20,6 +21,11 @@ LISTED = 200
 ASKED = 50
 ASKING = 4
 PATIENCE = 4.0
+
+# One page of this process at a time asks, and its threads count until they have ended: the room
+# for conversations with Stripe is for buyers.
+_turn = threading.Lock()
+_under_way: "list[Future[str]]" = []
 
 NOT_ASKED = "not asked"
 NO_SESSION = "no session on record"
@@ -59,10 +65,17 @@ def listed(found: QuerySet[Purchase], *, now: datetime) -> list[StuckHold]:
     ]
 
 
+def is_incomplete(lines: list[StuckHold]) -> bool:
+    """Whether Stripe, asked again, may say more of these."""
+    return any(line.at_stripe in (NOT_ASKED, NO_ANSWER) for line in lines[:ASKED])
+
+
 def ask_stripe(purchases: list[Purchase]) -> dict[uuid.UUID, str]:
     """What Stripe says of each purchase's session, as far as it answers within ``PATIENCE``.
 
-    Whoever hasn't been answered by then isn't waited for: those threads end with their time-outs.
+    Whoever hasn't been answered by then isn't waited for: at most ``ASKING`` threads end with
+    their time-outs, and begin nothing more. Until they have, or while another page is at it, Stripe
+    isn't asked at all.
     """
     said = {
         purchase.pk: NOT_ASKED if purchase.checkout_session_id else NO_SESSION
@@ -71,12 +84,16 @@ def ask_stripe(purchases: list[Purchase]) -> dict[uuid.UUID, str]:
     with_session = [purchase for purchase in purchases if purchase.checkout_session_id][:ASKED]
     if not with_session:
         return said
+    with _turn:
+        if not all(future.done() for future in _under_way):
+            return said
+        pool = ThreadPoolExecutor(max_workers=ASKING, thread_name_prefix="stuck-holds")
+        asked: dict[Future[str], uuid.UUID] = {
+            pool.submit(_word, str(purchase.checkout_session_id)): purchase.pk
+            for purchase in with_session
+        }
+        _under_way[:] = asked
     connection.close()  # others need it while we wait
-    pool = ThreadPoolExecutor(max_workers=ASKING, thread_name_prefix="stuck-holds")
-    asked: dict[Future[str], uuid.UUID] = {
-        pool.submit(_word, str(purchase.checkout_session_id)): purchase.pk
-        for purchase in with_session
-    }
     answered, unanswered = wait(asked, timeout=PATIENCE)
     pool.shutdown(wait=False, cancel_futures=True)
     said |= {asked[future]: future.result() for future in answered}

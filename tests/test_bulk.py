@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from offers import row_queue
 from offers.models import Membership
-from purchases import refunds
+from purchases import holds, refund_requests, refunds
 from purchases.bulk import jobs, kinds, running
-from purchases.bulk.errors import SeveralOrganizations, TooManyChosen
+from purchases.bulk.errors import AskedForAlready, SeveralOrganizations, TooManyChosen
 from purchases.bulk.kinds import Kind, Task
 from purchases.bulk.models import BulkItem, BulkJob
-from purchases.errors import HoldIsEnding, NotRefundable
+from purchases.errors import HoldIsEnding, IdempotencyKeyInUse, NotRefundable
 from purchases.models import Purchase, Refund
 from purchases.states import Status
 from tests.conftest import Sandbox, at_once, buy, counters
@@ -98,7 +98,6 @@ def test_refunds_are_asked_for_once_with_who_and_why() -> None:
         assert (refund.requested_by, refund.reason, refund.amount) == (
             actor, "called off", Decimal(20),
         )  # fmt: skip
-        assert refund.idempotency_key == f"bulk:{job.pk}"
     assert run() == 0
     assert Refund.objects.count() == 3
 
@@ -168,6 +167,109 @@ def test_drafts_are_forgotten_after_a_day_and_jobs_never() -> None:
     jobs.forget_drafts(now=timezone.now() + timedelta(hours=25))
     assert list(BulkJob.objects.all()) == [job]
     assert BulkItem.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_items_are_forgotten_after_ninety_days_and_their_figures_are_not() -> None:
+    (good, waiting) = paid(2)
+    held = PurchaseFactory(offer=good.offer)
+    job = started(member(good), good, held)
+    run()
+    unfinished = started(member(waiting), waiting)
+    now = timezone.now()
+    BulkItem.objects.filter(job=unfinished).update(due_at=now + timedelta(days=900))
+    running.sweep(now=now + timedelta(days=89))
+    assert BulkItem.objects.count() == 3
+    running.sweep(now=now + timedelta(days=91))
+    assert [item.job_id for item in BulkItem.objects.all()] == [unfinished.pk]
+    job.refresh_from_db()
+    assert jobs.progress(job).text == "2 of 2, 1 refused"
+
+
+def test_name_of_an_action_that_is_taken_is_refused() -> None:
+    with pytest.raises(ValueError, match="already"):
+        kinds.register(kinds.of("refund"))
+
+
+@pytest.mark.django_db
+def test_what_is_asked_for_of_an_action_that_is_no_more_is_not_done() -> None:
+    (purchase,) = paid(1)
+    job = started(member(purchase), purchase)
+    BulkJob.objects.filter(pk=job.pk).update(kind="long gone")
+    run()
+    assert (states(job), reasons(job)) == (
+        {"refused": 1}, ["This action is no more: nothing was done."],
+    )  # fmt: skip
+
+
+# -- The same choice twice ------------------------------------------------------------------------
+
+PART = REFUND | {"amount": "5"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("is_done", [False, True])
+def test_same_part_of_the_same_purchase_is_refunded_once(is_done: bool) -> None:
+    """Back, and Go again: two drafts of one choice, and the second one told another reason."""
+    both, only_second = paid(2)
+    first = started(member(both), both, parameters=PART)
+    if is_done:
+        run()
+    with pytest.raises(AskedForAlready, match="to 1 of these") as caught:
+        started(member(both), both, only_second, parameters=PART | {"reason": "again"})
+    assert caught.value.job_id == first.pk
+    run()
+    assert Refund.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_another_amount_or_the_same_one_later_is_another_refund() -> None:
+    (purchase,) = paid(1)
+    actor = member(purchase)
+    started(actor, purchase, parameters=PART)
+    run()
+    started(actor, purchase, parameters=PART | {"amount": "4"})
+    run()
+    assert Refund.objects.count() == 2
+    earlier = timezone.now() - refund_requests.REPEATED_WITHIN - timedelta(seconds=1)
+    BulkItem.objects.update(settled_at=earlier)
+    Refund.objects.update(created_at=earlier)
+    started(actor, purchase, parameters=PART)
+    run()
+    assert sorted(Refund.objects.values_list("amount", flat=True)) == [4, 5, 5]
+
+
+@pytest.mark.django_db
+def test_part_that_a_person_sent_back_just_now_is_not_sent_again() -> None:
+    (purchase,) = paid(1)
+    actor = member(purchase)
+    refund_requests.request(
+        purchase.pk,
+        actor=actor,
+        source="admin",
+        now=timezone.now(),
+        **PART | {"amount": Decimal(5)},
+    )
+    job = started(actor, purchase, parameters=PART)
+    run()
+    assert (states(job), reasons(job)) == ({"refused": 1}, ["This was asked for before."])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_starts_at_once_one_is_refused() -> None:
+    (purchase,) = paid(1)
+    actor, now = member(purchase), timezone.now()
+    kind = kinds.of("refund")
+    drafts = [jobs.draft(kind, Purchase.objects.all(), actor=actor, now=now) for _ in range(4)]
+
+    def start(job: BulkJob) -> bool:
+        try:
+            jobs.start(job, parameters=PART, now=now)
+        except AskedForAlready:
+            return False
+        return True
+
+    assert sorted(at_once([lambda job=job: start(job) for job in drafts])) == [False] * 3 + [True]
 
 
 # -- Rights, when an item's turn comes ------------------------------------------------------------
@@ -291,6 +393,20 @@ def test_what_is_in_somebodys_hands_is_tried_again_and_given_up_in_the_end(
     run()
     assert states(job) == {"failed": 1}
     assert reasons(job) == [f"Given up after 6 tries. {HoldIsEnding.message}"]
+
+
+@pytest.mark.django_db
+def test_guard_against_a_second_click_is_not_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a refusal says when to ask again, too: that is for people."""
+    (purchase,) = paid(1)
+    job = started(member(purchase), purchase)
+
+    def guarded(task: Task) -> str:
+        raise IdempotencyKeyInUse
+
+    replace(monkeypatch, "refund", do=guarded)
+    run()
+    assert (states(job), reasons(job)) == ({"refused": 1}, [IdempotencyKeyInUse.message])
 
 
 @pytest.mark.django_db
@@ -439,7 +555,7 @@ def test_hold_that_was_paid_meanwhile_is_a_sale(sandbox: Sandbox, client_of: Any
     run()
     assert states(job) == {"done": 2, "refused": 1}
     item = job.items.get(object_id=bought[1]["id"])
-    assert item.reason == "It was paid meanwhile, so it is paid now."
+    assert item.reason == "Stripe says that it was paid meanwhile: it is paid now."
     assert counters(offer) == (0, 1)
 
 
@@ -494,11 +610,35 @@ def test_release_that_a_killed_worker_had_done_counts_as_done(
     due = BulkItem.objects.filter(job=job)
     (claim,) = row_queue.claim(due, clock=timezone.now(), lease=running.LEASE, limit=1)
     mine = BulkItem.objects.select_related("job__asked_by").get(pk=claim.pk)
+    running._mine(mine).update(is_begun=True)
     running._do(kinds.of("release_holds"), mine, now=timezone.now())
     put_forward(job)
     run()
     assert states(job) == {"done": 1}
     assert Purchase.objects.get().transitions.filter(to_status=Status.RELEASED).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_release_whose_answer_was_lost_counts_as_done(
+    sandbox: Sandbox, client_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks after the commit: the item is given back with no attempt used up."""
+    buy(client_of(UserFactory()), OfferFactory())
+    purchase = Purchase.objects.get()
+    job = started(member(purchase), purchase, kind="release_holds", parameters={})
+    release = holds.release
+
+    def unheard(*args: Any, **how: Any) -> Purchase:
+        release(*args, **how)
+        raise OperationalError("server closed the connection unexpectedly")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(holds, "release", unheard)
+        run()
+    assert (states(job), job.items.get().attempts) == ({"waiting": 1}, 0)
+    put_forward(job)
+    run()
+    assert states(job) == {"done": 1}
 
 
 @pytest.mark.django_db(transaction=True)

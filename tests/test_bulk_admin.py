@@ -171,6 +171,49 @@ def test_too_many_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "At most 1 at once" in text(page)
 
 
+def test_same_question_answered_twice_leads_to_the_first_job() -> None:
+    purchases = paid(2)
+    client = browser_of(staff(purchases[0]))
+    first, second = (choose(client, "refund", *purchases) for _ in range(2))
+    confirm(client, first, amount="5.00", reason="Late")
+    job = BulkJob.objects.get(started_at__isnull=False)
+    page = text(confirm(client, second, amount="5", reason="Late"))
+    assert "The same is being done to 2 of these" in page
+    assert f'<a href="{address("change", job)}"' in page
+    run()
+    assert Refund.objects.count() == 2
+
+
+def test_pages_of_a_job_whose_action_is_no_more_open() -> None:
+    (purchase,) = paid(1)
+    client = browser_of(staff(purchase))
+    asked = choose(client, "refund", purchase)
+    draft = BulkJob.objects.get()
+    BulkJob.objects.update(kind="long gone")
+    assert confirm(client, asked).status_code == 404
+    BulkJob.objects.update(started_at=timezone.now(), parameters={"amount": "5"})
+    run()
+    page = text(client.get(address("change", draft)))
+    assert "long gone" in page
+    assert "This action is no more" in page
+    assert str(purchase.pk) in text(client.get(address("results", draft)))
+    assert client.get(address("progress", draft)).json()["is_over"]
+    assert client.post(address("stop", draft)).status_code == 302
+    assert "long gone" in text(client.get(JOBS))
+
+
+def test_page_of_a_job_whose_rows_are_forgotten_tells_its_figures() -> None:
+    purchases = paid(2)
+    client = browser_of(staff(purchases[0]))
+    confirm(client, choose(client, "refund", *purchases), restock="on")
+    run()
+    job = BulkJob.objects.get()
+    job.items.all().delete()
+    page = text(client.get(address("change", job)))
+    assert "2 of 2" in page
+    assert "What became of each is kept for 90 days." in page
+
+
 def test_page_of_a_running_job_is_asked_for_its_progress() -> None:
     purchases = paid(2)
     client = browser_of(staff(purchases[0]))
@@ -269,6 +312,9 @@ def test_another_organizations_rows_are_not_chosen() -> None:
     rival = staff(own)
     choose(browser_of(rival), "refund", own, purchase)
     assert [item.object_id for item in BulkItem.objects.all()] == [own.pk]
+    BulkJob.objects.all().delete()
+    choose(browser_of(rival), "release_holds", purchase)
+    assert not BulkJob.objects.exists()
 
 
 def test_manager_who_was_demoted_before_the_answer_starts_nothing() -> None:
@@ -313,7 +359,8 @@ def test_job_over_several_organizations_is_the_superusers(who: str) -> None:
     job = jobs.draft(
         kinds.of("refund"), Purchase.objects.all(), actor=world["superuser"], now=timezone.now()
     )
-    jobs.start(job, parameters={"amount": None}, now=timezone.now())
+    # Another part than the World's own job, which is over some of the same.
+    jobs.start(job, parameters={"amount": "1"}, now=timezone.now())
     client = browser_of(world[who])
     for name in ("change", "progress", "results"):
         assert (client.get(address(name, job)).status_code == 200) == (who == "superuser")

@@ -1,6 +1,8 @@
 """Releasing stuck reservations: what is listed, what Stripe says, what is then released."""
 
 import time
+from collections.abc import Iterator
+from concurrent.futures import wait
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +13,7 @@ from django.utils import timezone
 
 from offers.models import Offer
 from purchases import stuck_holds
-from purchases.bulk import running
+from purchases.bulk import jobs, running
 from purchases.bulk.models import BulkJob
 from purchases.models import Purchase
 from purchases.states import Status
@@ -50,6 +52,14 @@ def box(purchase: Purchase, page: str) -> str:
 
 def run() -> None:
     running.run_due(now=timezone.now())
+
+
+@pytest.fixture(autouse=True)
+def nobody_asks() -> Iterator[None]:
+    """The threads of a test whose Stripe hung may not have ended yet."""
+    stuck_holds._under_way.clear()
+    yield
+    stuck_holds._under_way.clear()
 
 
 @pytest.mark.django_db
@@ -112,6 +122,31 @@ def test_page_opens_in_time_while_stripe_hangs(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_second_page_does_not_ask_while_the_first_one_waits_for_stripe(
+    sandbox: Sandbox, client_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after the first one was sent: its threads wait on."""
+    offer = OfferFactory(inventory_total=None)
+    for _ in range(6):
+        buy(client_of(UserFactory()), offer)
+    client = browser_of(staff(offer))
+    monkeypatch.setattr(stuck_holds, "PATIENCE", 0.5)
+    sandbox.faults(hang_rate=1.0)
+    stuck_holds.ask_stripe(list(Purchase.objects.all()))
+    sandbox.faults()
+    first = list(stuck_holds._under_way)
+    assert not all(future.done() for future in first)
+    page = client.get(page_of(offer)).content.decode()
+    assert page.count(stuck_holds.NOT_ASKED) == 6
+    assert f'<a href="{page_of(offer)}" class="underline">ask again</a>' in page
+    assert stuck_holds._under_way == first
+    wait([future for future in first if not future.cancelled()])
+    page = client.get(page_of(offer)).content.decode()
+    assert page.count("open, can still be paid") == 6
+    assert "ask again" not in page
+
+
+@pytest.mark.django_db(transaction=True)
 def test_stripe_is_asked_about_so_many_and_no_more(
     sandbox: Sandbox, client_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +182,41 @@ def test_ticking_nothing_releases_nothing() -> None:
     assert "Nothing was ticked" in page
     assert box(purchase, page) == "ticked"
     assert not BulkJob.objects.exists()
+
+
+@pytest.mark.django_db
+def test_holds_of_two_organizations_are_released_one_at_a_time() -> None:
+    one, other = OfferFactory(), OfferFactory()
+    late, later = held(one, overdue=True), held(other, overdue=True)
+    user = staff(one)
+    MembershipFactory(user=user, organization=other.event.organization, role="support")
+    answer = browser_of(user).post(
+        page_of(one, other), {"hold": [str(late.pk), str(later.pk)]}, follow=True
+    )
+    assert "belong to several organizations" in answer.content.decode()
+    assert not BulkJob.objects.exists()
+
+
+@pytest.mark.django_db
+def test_too_many_ticked_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "LARGEST", 1)
+    offer = OfferFactory()
+    keys = [str(held(offer, overdue=True).pk) for _ in range(2)]
+    answer = browser_of(staff(offer)).post(page_of(offer), {"hold": keys}, follow=True)
+    assert "At most 1 at once" in answer.content.decode()
+
+
+@pytest.mark.django_db
+def test_same_holds_ticked_twice_lead_to_the_first_job() -> None:
+    offer = OfferFactory()
+    sent = {"hold": [str(held(offer, overdue=True).pk)]}
+    client = browser_of(staff(offer))
+    client.post(page_of(offer), sent)
+    job = BulkJob.objects.get()
+    page = client.post(page_of(offer), sent, follow=True).content.decode()
+    assert "The same is being done to 1 of these" in page
+    assert reverse("admin:purchases_bulkjob_change", args=[job.pk]) in page
+    assert BulkJob.objects.filter(started_at__isnull=False).count() == 1
 
 
 @pytest.mark.django_db

@@ -9,12 +9,16 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 
 from offers.errors import DomainError
 from offers.scoped_admin import EVERYBODY, ScopedAdmin
 from purchases.bulk import jobs, kinds
+from purchases.bulk.errors import AskedForAlready
 from purchases.bulk.kinds import Kind
+from purchases.bulk.models import BulkJob
 
 
 class BulkActions(ScopedAdmin):
@@ -48,11 +52,23 @@ def _ask(
     allowed = model_admin.within(request, queryset, kind.roles)
     if kind.roles != EVERYBODY and (left := queryset.count() - allowed.count()):
         messages.error(request, f"{left:,} left as they are: this takes a manager's role.")
+    job = drafted(request, kind, allowed) if allowed.exists() else None
+    return redirect("admin:purchases_bulkjob_confirm", job.pk) if job else None
+
+
+def drafted(request: HttpRequest, kind: Kind, chosen: QuerySet) -> BulkJob | None:
+    """``jobs.draft`` for the caller; ``None`` after telling them why not."""
     try:
-        job = jobs.draft(kind, allowed, actor=cast("User", request.user), now=timezone.now())
+        return jobs.draft(kind, chosen, actor=cast("User", request.user), now=timezone.now())
     except DomainError as refusal:
         messages.error(request, str(refusal))
         return None
-    if not job.total:
-        return None
-    return redirect("admin:purchases_bulkjob_confirm", job.pk)
+
+
+def with_link(refusal: AskedForAlready) -> str:
+    """What the refusal says, and the way to the other job."""
+    return format_html(
+        '{} <a href="{}" class="underline">See that one.</a>',
+        str(refusal),
+        reverse("admin:purchases_bulkjob_change", args=[refusal.job_id]),
+    )

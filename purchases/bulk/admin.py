@@ -18,9 +18,11 @@ from unfold.decorators import display
 
 from offers import spreadsheet
 from offers.asking import question
-from offers.scoped_admin import ScopedAdmin
+from offers.scoped_admin import EDITORS, ScopedAdmin
 from purchases.bulk import jobs, kinds
-from purchases.bulk.kinds import Kind
+from purchases.bulk.actions import with_link
+from purchases.bulk.errors import AskedForAlready
+from purchases.bulk.kinds import JobForm, Kind
 from purchases.bulk.models import BulkItem, BulkJob
 from purchases.read_only_admin import ReadOnly
 
@@ -92,13 +94,13 @@ class BulkJobAdmin(ReadOnly, ScopedAdmin):
             raise Http404
         if job.started_at is not None:  # a second click, or the browser's Back
             return redirect("admin:purchases_bulkjob_change", job.pk)
-        kind = kinds.of(job.kind)
+        kind = kinds.find(job.kind)
+        if kind is None:
+            raise Http404
         if not self.allows(request, kind.roles, job):
             raise PermissionDenied
         form = kind.form(request.POST if request.method == "POST" else None, job=job)
-        if form.is_valid():
-            jobs.start(job, parameters=form.parameters(), now=timezone.now())
-            self.log_change(request, job, f"{kind.title}: {job.total:,} chosen.")
+        if form.is_valid() and self._begin(request, job, kind, form):
             return redirect("admin:purchases_bulkjob_change", job.pk)
         opts = kind.objects().model._meta
         noun = opts.verbose_name if job.total == 1 else opts.verbose_name_plural
@@ -113,6 +115,17 @@ class BulkJobAdmin(ReadOnly, ScopedAdmin):
             template="admin/purchases/bulk/confirm.html",
             warning=kind.explanation,
         )
+
+    def _begin(self, request: HttpRequest, job: BulkJob, kind: Kind, form: JobForm) -> bool:
+        try:
+            jobs.start(job, parameters=form.parameters(), now=timezone.now())
+        except AskedForAlready as refusal:
+            # A superuser's job over several organizations isn't theirs to see.
+            is_theirs = self.get_queryset(request).filter(pk=refusal.job_id).exists()
+            form.add_error(None, with_link(refusal) if is_theirs else str(refusal))
+            return False
+        self.log_change(request, job, f"{kind.title}: {job.total:,} chosen.")
+        return True
 
     # -- During and after -------------------------------------------------------------------------
 
@@ -140,6 +153,8 @@ class BulkJobAdmin(ReadOnly, ScopedAdmin):
             "progress": progress,
             "label": STATES[job.state],
             "answers": list(_answers(job)),
+            "kept_for": jobs.ITEMS_KEPT_FOR.days,
+            "is_forgotten": progress.is_over and job.total and not job.items.exists(),
             "may_stop": not progress.is_over and self._may_stop(request, job),
             **self._not_done(request, job),
         }
@@ -159,11 +174,11 @@ class BulkJobAdmin(ReadOnly, ScopedAdmin):
         )
 
     def stop_view(self, request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
         job = self._job(request, job_id)
         if not self._may_stop(request, job):
             raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
         if jobs.stop(job.pk, actor=cast("User", request.user), now=timezone.now()):
             self.log_change(request, job, f"{kinds.title_of(job)}: stopped.")
             messages.success(request, "Stopped: what wasn't begun is left as it is.")
@@ -186,17 +201,20 @@ class BulkJobAdmin(ReadOnly, ScopedAdmin):
 
     def _may_stop(self, request: HttpRequest, job: BulkJob) -> bool:
         """Whoever may start such a job in the organization."""
-        return self.allows(request, kinds.of(job.kind).roles, job)
+        kind = kinds.find(job.kind)
+        return self.allows(request, kind.roles if kind else EDITORS, job)
 
     def _not_done(self, request: HttpRequest, job: BulkJob) -> dict[str, Any]:
         """One page of those that were not done, each with its link."""
         items = job.items.filter(state__in=NOT_DONE).order_by("state", "pk")
         found = Paginator(items, 50).get_page(request.GET.get("page"))
-        kind = kinds.of(job.kind)
-        return {"found": found, "rows": list(_linked(kind, list(found)))}
+        return {"found": found, "rows": list(_linked(kinds.find(job.kind), list(found)))}
 
 
-def _linked(kind: Kind, items: list[BulkItem]) -> Iterator[dict[str, Any]]:
+def _linked(kind: Kind | None, items: list[BulkItem]) -> Iterator[dict[str, Any]]:
+    if kind is None:
+        yield from ({"item": item, "link": "", "name": item.object_id} for item in items)
+        return
     named = kind.names(kind.objects().filter(pk__in=[item.object_id for item in items]))
     opts = kind.objects().model._meta
     for item in items:
@@ -205,8 +223,8 @@ def _linked(kind: Kind, items: list[BulkItem]) -> Iterator[dict[str, Any]]:
 
 
 def _results(job: BulkJob) -> Iterator[tuple[object, ...]]:
-    kind = kinds.of(job.kind)
-    named = kind.names(kind.chosen(job))
+    kind = kinds.find(job.kind)
+    named = kind.names(kind.chosen(job)) if kind else {}
     for item in job.items.order_by("pk"):
         yield (
             item.object_id,
@@ -220,7 +238,8 @@ def _results(job: BulkJob) -> Iterator[tuple[object, ...]]:
 
 def _answers(job: BulkJob) -> Iterator[tuple[str, str]]:
     """What was asked before it began, and answered."""
-    fields = kinds.of(job.kind).form.base_fields
+    kind = kinds.find(job.kind)
+    fields = kind.form.base_fields if kind else {}
     for name, value in job.parameters.items():
         if name in fields and value not in (None, ""):
             shown = ("yes" if value else "no") if isinstance(value, bool) else str(value)

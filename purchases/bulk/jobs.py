@@ -6,18 +6,24 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db import transaction
-from django.db.models import Count, QuerySet
+from django.db import connection, transaction
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from offers.contention import retried
 from offers.wake import wake
-from purchases.bulk.errors import SeveralOrganizations, TooManyChosen
+from purchases.bulk import kinds
+from purchases.bulk.errors import AskedForAlready, SeveralOrganizations, TooManyChosen
 from purchases.bulk.kinds import Kind
 from purchases.bulk.models import BulkItem, BulkJob
 
-# Some minutes of work, and a list that can still be looked through.
+# A list that can still be looked through. What is one transaction an item takes minutes; releases
+# ask Stripe about each, one after the other, so that so many of them take hours.
 LARGEST = 20_000
+# What became of each row is kept so long after the end of a job; the job and its figures for ever.
+ITEMS_KEPT_FOR = timedelta(days=90)
+# Jobs whose items one sweep forgets.
+FORGOTTEN_AT_ONCE = 5
 FORGOTTEN_AFTER = timedelta(days=1)
 State = BulkItem.State
 
@@ -50,13 +56,43 @@ def draft(kind: Kind, chosen: QuerySet, *, actor: User, now: datetime) -> BulkJo
     return job
 
 
+@retried
 def start(job: BulkJob, *, parameters: dict[str, Any], now: datetime) -> None:
-    """Let the worker begin; a second time, by a double click, changes nothing."""
-    started = BulkJob.objects.filter(pk=job.pk, started_at=None).update(
-        started_at=now, due_at=now, parameters=parameters
-    )
-    if started:
+    """Let the worker begin; a second time, by a double click, changes nothing.
+
+    Raises ``AskedForAlready`` while another job, whoever asked for it, does the same to some of
+    the rows, or did a few minutes ago: the question had been answered twice, as after the
+    browser's Back. Starts of one kind wait for each other, or neither would see the other one.
+    """
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_advisory_xact_lock(hashtext(%s))", [f"purchases.bulk {job.kind}"]
+            )
+        draft = BulkJob.objects.filter(pk=job.pk, started_at=None)
+        if not draft.exists():
+            return
+        _refuse_if_asked_for_already(job, parameters, now=now)
+        draft.update(started_at=now, due_at=now, parameters=parameters)
         transaction.on_commit(lambda: wake("purchases.run_bulk_jobs"))
+
+
+def _refuse_if_asked_for_already(
+    job: BulkJob, parameters: dict[str, Any], *, now: datetime
+) -> None:
+    kind = kinds.of(job.kind)
+    since = now - kind.not_again_within
+    lately = Q(finished_at=None) | Q(finished_at__gt=since)
+    others = BulkJob.objects.filter(lately, kind=job.kind, started_at__isnull=False)
+    for other in others.exclude(pk=job.pk).order_by("-started_at"):
+        if any(other.parameters.get(name) != parameters.get(name) for name in kind.another_if):
+            continue
+        taken = other.items.filter(
+            Q(state=State.WAITING) | Q(state=State.DONE, settled_at__gt=since),
+            object_id__in=job.items.values("object_id"),
+        )
+        if number := taken.count():
+            raise AskedForAlready(job_id=other.pk, number=number)
 
 
 @retried
@@ -111,6 +147,18 @@ def forget_drafts(*, now: datetime) -> None:
     BulkJob.objects.filter(started_at=None, asked_at__lt=now - FORGOTTEN_AFTER).delete()
 
 
+def forget_items(*, now: datetime) -> None:
+    """Drop what became of each row of old jobs, a few jobs at a time; called by the sweep.
+
+    Their figures stay.
+    """
+    old = BulkJob.objects.filter(
+        Exists(BulkItem.objects.filter(job=OuterRef("pk"))), finished_at__lt=now - ITEMS_KEPT_FOR
+    )
+    keys = list(old.values_list("pk", flat=True)[:FORGOTTEN_AT_ONCE])
+    BulkItem.objects.filter(job__in=keys).delete()
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a job is, as people read it."""
@@ -147,6 +195,9 @@ class Progress:
 
 
 def progress(job: BulkJob) -> Progress:
-    """How far it is at this moment."""
+    """How far it is at this moment; of one whose items are forgotten, how far it had come."""
     counts = counted(job)
+    if job.finished_at is not None and not any(counts.values()):
+        settled = {"done": job.done, "refused": job.refused, "failed": job.failed}
+        counts |= settled | {"left": job.total - sum(settled.values())}
     return Progress(total=job.total, state=job.state, **counts)

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from django.apps import apps
@@ -12,6 +12,7 @@ from django.db.models import Model, QuerySet
 
 from offers.asking import AskingForm
 from offers.scoped_admin import EDITORS, Roles
+from purchases.bulk.errors import UnknownKind
 from purchases.bulk.models import BulkJob
 
 
@@ -49,6 +50,9 @@ class Kind:
     ``organization`` leads from the model to the organization, as a lookup does. Only members with
     one of ``roles`` in it may have it done. ``about`` says what will happen to the chosen ones.
     ``naming`` is what one is called in the list of what wasn't done; it needs ``related``.
+
+    To one object it isn't done twice within ``not_again_within``, by whomever: a second job over
+    it is taken for a repetition, unless its answers named in ``another_if`` are others.
     """
 
     name: str
@@ -64,6 +68,8 @@ class Kind:
     is_one_transaction: bool = True
     naming: Callable[[Any], str] = str
     related: tuple[str, ...] = ()
+    not_again_within: timedelta = timedelta(minutes=5)
+    another_if: tuple[str, ...] = ()
 
     def objects(self) -> QuerySet:
         model = cast("type[Model]", apps.get_model(self.model))
@@ -83,18 +89,31 @@ _kinds: dict[str, Kind] = {}
 
 
 def register(*kinds: Kind) -> None:
-    """Make these known; called once, when an app is loaded."""
-    _kinds.update({kind.name: kind for kind in kinds})
+    """Make these known; called once, when an app is loaded. Raises ``ValueError`` for a name
+    that is taken: a job would do what another one was asked for.
+    """
+    for kind in kinds:
+        if kind.name in _kinds:
+            raise ValueError(f"There is a bulk action {kind.name!r} already.")
+        _kinds[kind.name] = kind
 
 
 def of(name: str) -> Kind:
-    """The kind of that name; raises ``KeyError``."""
-    return _kinds[name]
+    """The kind of that name; raises ``UnknownKind``. Pages of old jobs use ``find``."""
+    kind = find(name)
+    if kind is None:
+        raise UnknownKind
+    return kind
+
+
+def find(name: str) -> Kind | None:
+    """The kind of that name, if a release since then hasn't dropped it."""
+    return _kinds.get(name)
 
 
 def title_of(job: BulkJob) -> str:
     """What a job is called; one of a kind that is no more goes by its name."""
-    kind = _kinds.get(job.kind)
+    kind = find(job.kind)
     return kind.title if kind else job.kind
 
 

@@ -94,6 +94,10 @@ class BulkItem(models.Model):
     state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
     reason = models.CharField(max_length=500, blank=True)
     attempts = models.PositiveIntegerField(default=0)
+    is_begun = models.BooleanField(
+        default=False,
+        help_text="A worker has tried it, so that it may be done. Unlike attempts never undone.",
+    )
     due_at = models.DateTimeField(help_text="Claimed, or put off after a failure, until then.")
     settled_at = models.DateTimeField(null=True)
 

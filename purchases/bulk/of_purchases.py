@@ -12,8 +12,8 @@ from purchases import holds, refund_requests
 from purchases.bulk import kinds
 from purchases.bulk.kinds import JobForm, Kind, Task
 from purchases.errors import HoldAlreadyResolved
-from purchases.models import Purchase
-from purchases.states import OPEN_HOLDS, ReleaseReason, Status
+from purchases.refund_fields import RefundFields
+from purchases.states import OPEN_HOLDS, Status
 
 PURCHASE: dict[str, Any] = {
     "model": "purchases.Purchase",
@@ -44,22 +44,13 @@ def others_line(purchases: QuerySet) -> list[str]:
 
 def release(task: Task) -> str:
     """End a hold the safe way: Stripe is asked first, and one that was paid is a sale."""
-    purchase = Purchase.objects.get(pk=task.object_id)
     try:
-        ended = holds.end(
-            purchase,
-            reason=ReleaseReason.STAFF,
-            now=task.now,
-            source="admin",
-            actor=task.actor,
-        )
+        holds.release(task.object_id, now=task.now, source="admin", actor=task.actor)
     except HoldAlreadyResolved as resolved:
-        if task.is_again and resolved.status == Status.RELEASED:
-            return ""  # by the worker that was killed before it could say so
-        raise
-    if ended.status == Status.RELEASED:
-        return ""
-    return f"It was paid meanwhile, so it is {ended.get_status_display().lower()} now."
+        # If so, by the worker that was killed, or lost the answer, before it could say so.
+        if not (task.is_again and resolved.status == Status.RELEASED):
+            raise
+    return ""
 
 
 def about_release(purchases: QuerySet) -> list[str]:
@@ -75,23 +66,10 @@ def about_release(purchases: QuerySet) -> list[str]:
 # -- Refund ---------------------------------------------------------------------------------------
 
 
-class RefundForm(JobForm):
-    amount = forms.DecimalField(
-        required=False,
-        max_digits=15,
-        decimal_places=3,
-        label="Amount for each purchase",
-        help_text="Leave it empty to send back all that is left; a part keeps the units sold.",
-    )
-    restock = forms.BooleanField(
-        required=False,
-        initial=True,
-        label="Put the units back on sale",
-        help_text="After a full refund; otherwise the offers' totals shrink by them.",
-    )
-    reason = forms.CharField(
-        required=False, max_length=500, help_text="It stays on record with your name."
-    )
+class RefundForm(RefundFields, JobForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["amount"].label = "Amount for each purchase"
 
     def clean_amount(self) -> Decimal | None:
         """An amount that each of the chosen currencies can have; of several, none can be meant."""
@@ -113,11 +91,17 @@ class RefundForm(JobForm):
 
     def parameters(self) -> dict[str, Any]:
         amount = self.cleaned_data["amount"]
-        return self.cleaned_data | {"amount": None if amount is None else str(amount)}
+        # In one spelling: 5 and 5.00 are the same refund.
+        said = None if amount is None else format(amount.normalize(), "f")
+        return self.cleaned_data | {"amount": said}
 
 
 def refund(task: Task) -> str:
-    """Ask for one purchase's money to be sent back. One job asks once for each."""
+    """Ask for one purchase's money to be sent back.
+
+    Without a key: one job asks once for each, since its item is marked in the same transaction,
+    and what another job or a person asked for some minutes ago is seen as a repetition.
+    """
     amount = task.parameters["amount"]
     requested = refund_requests.request(
         purchase_id=task.object_id,
@@ -127,8 +111,6 @@ def refund(task: Task) -> str:
         amount=None if amount is None else Decimal(amount),
         restock=task.parameters["restock"],
         reason=task.parameters["reason"],
-        # The item is marked in the same transaction; with this a second one would be seen, too.
-        idempotency_key=f"bulk:{task.job_id}",
     )
     return "This was asked for before." if requested.repeated else ""
 
@@ -166,6 +148,7 @@ kinds.register(
         do=refund,
         about=about_refund,
         form=RefundForm,
+        another_if=("amount",),
         **PURCHASE,
     ),
 )

@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from offers import row_queue
 from offers.contention import drop_broken_connection, retried
-from offers.errors import DomainError, database_is_busy
+from offers.errors import Busy, DomainError, database_is_busy
 from offers.models import Membership
 from offers.wake import wake
 from purchases.bulk import jobs, kinds
@@ -67,6 +67,7 @@ def sweep(*, now: datetime) -> int:
         return 0
     try:
         jobs.forget_drafts(now=now)
+        jobs.forget_items(now=now)
         until = time.monotonic() + SWEEP_SECONDS
         tried = run_due(now=now, until=until)
     finally:
@@ -138,6 +139,8 @@ def _attempt(item: BulkItem, *, now: datetime) -> Exception | None:
         if kind.is_one_transaction:
             _do_at_once(kind, mine, now=now)
         else:
+            # Before it may be done: an answer that is lost afterwards tells nothing.
+            _mine(item).update(is_begun=True)
             why_not = _do(kind, mine, now=now)
             _settle(item, State.REFUSED if why_not else State.DONE, why_not)
     except Exception as error:  # noqa: BLE001 - sorted out below; the other items get their turn
@@ -176,7 +179,7 @@ def _do(kind: Kind, item: BulkItem, *, now: datetime) -> str:
             actor=actor,
             parameters=job.parameters,
             now=now,
-            is_again=item.attempts > 1,
+            is_again=item.is_begun,
         )
     )
 
@@ -238,12 +241,15 @@ def _note(item: BulkItem, error: Exception) -> Exception | None:
 
 
 def _is_passing(error: Exception) -> bool:
-    """Whether the same may go through later."""
-    if isinstance(error, HoldIsEnding) or database_is_busy(error):
-        return True
+    """Whether the same may go through later.
+
+    By class: of other errors ``retry_after`` is a guard against repetitions, which is not to be
+    waited out.
+    """
     if isinstance(error, ProviderRefused):
         return False
-    return isinstance(error, DomainError) and error.retry_after is not None
+    passing = (HoldIsEnding, PaymentProviderUnavailable, Busy)
+    return isinstance(error, passing) or database_is_busy(error)
 
 
 def _said(error: Exception) -> str:
