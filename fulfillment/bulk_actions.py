@@ -1,5 +1,6 @@
 """What can be done to many fulfilments at once, by the worker, and to many paid purchases."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -29,48 +30,20 @@ class ReasonForm(JobForm):
     reason = forms.CharField(max_length=500, help_text="It stays on record with your name.")
 
 
-def retry(task: Task) -> str:
-    delivery.retry(task.object_id, now=task.now, source="admin", actor=task.actor)
-    return ""
+def by(act: Callable[..., Any], *asked: str) -> Callable[[Task], str]:
+    """A kind's ``do`` by a function of the domain, which is also given these of the answers."""
 
+    def do(task: Task) -> str:
+        answers = {name: task.parameters[name] for name in asked}
+        act(task.object_id, now=task.now, source="admin", actor=task.actor, **answers)
+        return ""
 
-def mark_done(task: Task) -> str:
-    """For what staff gave the buyers themselves."""
-    delivery.mark_done(
-        task.object_id,
-        reason=task.parameters["reason"],
-        now=task.now,
-        source="admin",
-        actor=task.actor,
-    )
-    return ""
-
-
-def revoke(task: Task) -> str:
-    """Without a refund, which revokes by itself."""
-    delivery.revoke(
-        task.object_id,
-        reason=task.parameters["reason"],
-        now=task.now,
-        source="admin",
-        actor=task.actor,
-    )
-    return ""
+    return do
 
 
 def about(fulfillments: QuerySet) -> list[str]:
     found = fulfillments.order_by().values_list("status").annotate(number=Count("pk"))
     return [f"{number:,} are {Status(status).label.lower()}." for status, number in sorted(found)]
-
-
-def resend_confirmation(task: Task) -> str:
-    repeating.resend_confirmation(task.object_id, now=task.now, source="admin", actor=task.actor)
-    return ""
-
-
-def retry_delivery(task: Task) -> str:
-    repeating.retry_delivery(task.object_id, now=task.now, source="admin", actor=task.actor)
-    return ""
 
 
 def about_paid(purchases: QuerySet) -> list[str]:
@@ -85,7 +58,7 @@ kinds.register(
         title="Resend confirmation",
         button="Send them again",
         explanation="Each buyer gets the e-mail that says what they have, once more.",
-        do=resend_confirmation,
+        do=by(repeating.resend_confirmation),
         about=about_paid,
         **PURCHASE,
     ),
@@ -94,7 +67,7 @@ kinds.register(
         title="Retry fulfilment",
         button="Try again",
         explanation="What failed or waits is delivered at once, with all its attempts.",
-        do=retry_delivery,
+        do=by(repeating.retry_delivery),
         not_again_within=AT_ONCE,
         about=about_paid,
         **PURCHASE,
@@ -104,7 +77,7 @@ kinds.register(
         title="Try again now",
         button="Try again",
         explanation="What failed or waits is delivered at once, with all its attempts.",
-        do=retry,
+        do=by(delivery.retry),
         not_again_within=AT_ONCE,
         about=about,
         **FULFILLMENT,
@@ -114,7 +87,7 @@ kinds.register(
         title="Mark as done",
         button="Mark as done",
         explanation="The buyers have it by other means: nothing more is handed out or sent.",
-        do=mark_done,
+        do=by(delivery.mark_done, "reason"),
         about=about,
         form=ReasonForm,
         **FULFILLMENT,
@@ -126,7 +99,7 @@ kinds.register(
         explanation="Links and codes stop working, tickets go back to their tier, parcels and "
         "bookings are cancelled. It can't be undone, and no money goes back: that is the "
         "purchase's Refund.",
-        do=revoke,
+        do=by(delivery.revoke, "reason"),
         about=about,
         form=ReasonForm,
         **FULFILLMENT,
