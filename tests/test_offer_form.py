@@ -535,7 +535,7 @@ def test_form_does_not_undo_what_was_done_since_it_was_opened(house: House) -> N
     with transaction.atomic():
         inventory.write_off(offer_id=offer.pk, quantity=2)
     type(purchase).objects.filter(pk=purchase.pk).update(status=Status.REFUNDED)
-    lifecycle.pause(offer.pk, now=timezone.now(), source="test", actor=None)
+    lifecycle.take(lifecycle.PAUSE, offer.pk, now=timezone.now(), source="test", actor=None)
     answer = house.client.post(page(Offer, "change", offer.pk), sent)
     form = answer.context["adminform"].form
     assert set(form.errors) == {"__all__", "title", "inventory_total", "is_active"}

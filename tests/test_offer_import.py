@@ -393,7 +393,7 @@ def test_support_in_one_organization_imports_nothing_there_as_owner_of_another()
 def test_file_does_not_undo_what_was_done_since_it_was_written(manager: Client, event: Any) -> None:
     offer = OfferFactory(event=event, inventory_total=10)
     row = exported(manager)[0] | {"title": "New"}
-    lifecycle.pause(offer.pk, now=timezone.now(), source="test", actor=None)
+    lifecycle.take(lifecycle.PAUSE, offer.pk, now=timezone.now(), source="test", actor=None)
     answer = preview(manager, written([row]))
     assert errors(answer) == {2: {"updated_at"}}
     assert "export it again" in answer.content.decode()
@@ -412,7 +412,7 @@ def test_confirmation_writes_nothing_that_the_preview_did_not_show(
             row["title"] = "New"
     answer = preview(manager, written(rows))
     inventory.set_total(offer_id=offer.pk, total=7)
-    lifecycle.pause(same.pk, now=timezone.now(), source="test", actor=None)
+    lifecycle.take(lifecycle.PAUSE, same.pk, now=timezone.now(), source="test", actor=None)
     shown = confirm(manager, answer)
     assert "Nothing was imported" in shown.content.decode()
     assert {row.number for row in shown.context["result"].invalid_rows} == {2, 3}
