@@ -120,3 +120,13 @@ def test_menu_of_a_member_leads_to_check_in_and_only_where_they_may() -> None:
         assert f'href="{reverse(f"admin:{closed}_changelist")}"' not in text
     staff = browser_of(UserFactory(is_staff=True)).get(INDEX).content.decode()
     assert f'href="{reverse("check-in")}"' not in staff
+
+
+@pytest.mark.parametrize(("path", "status"), [("/admin/nothing/", 404), (None, 403)])
+def test_page_that_one_may_not_see_leads_back_to_the_back_office(
+    path: str | None, status: int
+) -> None:
+    address = path or reverse("admin:kill_switch")
+    answer = browser_of(member()).get(address)
+    assert answer.status_code == status
+    assert f'href="{reverse("admin:index")}"' in answer.content.decode()
