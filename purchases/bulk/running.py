@@ -179,7 +179,7 @@ def _do(kind: Kind, item: BulkItem, *, now: datetime) -> str:
             actor=actor,
             parameters=job.parameters,
             now=now,
-            is_again=item.is_begun,
+            is_again=item.is_begun or item.attempts > 1,
         )
     )
 
