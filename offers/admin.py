@@ -9,12 +9,12 @@ from django import forms
 from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
-from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
 from offers import history, membership
+from offers.careful_pages import Rows
 from offers.errors import LastOwner
 from offers.models import (
     Event,
@@ -59,7 +59,7 @@ class MembershipForm(forms.ModelForm):
         return data
 
 
-class MembershipFormSet(BaseInlineFormSet):
+class MembershipFormSet(Rows):
     """The members on their organization's page: judged by what they are together."""
 
     def clean(self) -> None:

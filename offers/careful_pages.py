@@ -14,6 +14,7 @@ from django.contrib.admin.widgets import AutocompleteMixin
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import DataError, models
 from django.db.models import QuerySet
+from django.forms import BaseInlineFormSet
 from django.http import HttpRequest
 
 if TYPE_CHECKING:
@@ -75,8 +76,18 @@ def _careful(field: Any) -> Any:
     return field
 
 
+class Rows(BaseInlineFormSet):
+    """The rows of an inline. Each knows the object around it, and needs no query to name it."""
+
+    def get_queryset(self) -> Any:
+        rows = super().get_queryset()
+        for row in rows:
+            setattr(row, self.fk.name, self.instance)
+        return rows
+
+
 class TabularInline(CarefulChoices, PlainInline):
-    pass
+    formset = Rows
 
 
 class ModelAdmin(CarefulChoices, PlainAdmin):

@@ -41,6 +41,9 @@ ENVIRONMENT = {
     "LOGIN_RATE_LIMIT_IP": "300/m",
     "ACCESS_TOKEN_MINUTES": "60",
     "WEBHOOK_ALLOW_LOOPBACK": "True",
+    # Fifty threads share the processors with another worker's fifty: slow is no failure.
+    "DB_POOL_SIZE": "60",
+    "LOCK_TIMEOUT_MS": "12000",
     "LOG_LEVEL": "INFO",
     "LOG_FORMAT": "console",
 }

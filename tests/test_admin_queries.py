@@ -7,7 +7,6 @@ import pytest
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.contenttypes.models import ContentType
-from django.core.cache import cache
 from django.db import transaction
 from django.utils import timezone
 
@@ -43,7 +42,6 @@ def _visits(size: Size) -> list[Visit]:
         ContentType.objects.get_for_models(*apps.get_models())
         found = [visit for who in LOOKERS for visit in Visitor(who).everything(brief=True)]
         transaction.set_rollback(True)
-    cache.clear()
     return found
 
 

@@ -8,7 +8,6 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 from django.forms.formsets import DELETION_FIELD_NAME
-from django.forms.models import BaseInlineFormSet
 from django.utils import timezone
 from unfold.widgets import DATETIME_CLASSES, UnfoldAdminCheckboxSelectMultipleWidget
 
@@ -16,6 +15,7 @@ from fulfillment.bookings import slots
 from fulfillment.bookings.models import A_WEEK, ServiceBooking, ServiceDetails, TimeSlot, details_of
 from fulfillment.bookings.series import Series
 from offers.asking import AskingForm
+from offers.careful_pages import Rows
 from offers.wake import wake
 
 LARGEST = 2**31 - 1
@@ -82,7 +82,7 @@ class SlotForm(forms.ModelForm):
         return super().save(commit)
 
 
-class SlotFormSet(BaseInlineFormSet):
+class SlotFormSet(Rows):
     """An offer's slots on its page, within admin's transaction."""
 
     def full_clean(self) -> None:

@@ -83,10 +83,12 @@ class ContentInline(ScopedInline):
     def codes_now(self, row: DigitalContent) -> str:
         if not row.offer_id:
             return "-"
-        found = codes.counted(row.offer_id)
+        counted = vars(row).get("counted")
+        if counted is None:  # the template asks for it again and again
+            counted = vars(row)["counted"] = codes.counted(row.offer_id)
         return format_html(
             '{} free, {} given, {} revoked · <a href="{}">Import access codes</a>',
-            *found.values(),
+            *counted.values(),
             reverse("admin:offers_offer_access_codes", args=[row.offer_id]),
         )
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import Exists, OuterRef
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -28,9 +29,10 @@ from offers_project.back_office.dashboard.tables import NOTHING, Table, grouped
 
 def asked(request: HttpRequest) -> tuple[Question, Scope]:
     """What the query string asks for, within what the caller may see; nothing is refused."""
+    has_offers = Exists(Offer.objects.filter(event=OuterRef("pk")))
     question = Question(
         request.GET,
-        events=visible_to(request, Event, admin.site),
+        events=visible_to(request, Event, admin.site).annotate(has_offers=has_offers),
         today=timezone.now().date(),
     )
     question.is_valid()
@@ -45,7 +47,6 @@ def context(request: HttpRequest) -> dict[str, Any]:
     sold = sales.of(scope, question.chosen)
     stocks = stock.of(scope, now=now)
     totals = sold.currencies()
-    has_offers = bool(stocks) or Offer.objects.filter(scope.of("event")).exists()
     return {
         "title": "Dashboard",
         "question": question.as_answered(),
@@ -61,11 +62,17 @@ def context(request: HttpRequest) -> dict[str, Any]:
         "units_table": sales.units_table(sold),
         "placements": funnel.table(scope, question.chosen),
         "stock": stock.table(stocks, now=now, is_all=False),
-        "has_offers": has_offers,
+        "has_offers": bool(stocks or totals) or _has_offers(scope),
         "may_add_offers": admin.site.get_model_admin(Offer).has_add_permission(request),
         "refunds": waiting.refunds(scope),
         **_waiting(request, scope, now),
     }
+
+
+def _has_offers(scope: Scope) -> bool:
+    if scope.event is not None:
+        return bool(scope.event.has_offers)  # type: ignore[attr-defined] # ``asked`` asked for it
+    return Offer.objects.filter(scope.of("event")).exists()
 
 
 def _waiting(request: HttpRequest, scope: Scope, now: datetime) -> dict[str, Any]:

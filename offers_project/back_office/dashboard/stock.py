@@ -62,23 +62,21 @@ class Stock:
 
 
 def of(scope: Scope, *, now: datetime, limit: int | None = SHOWN) -> list[Stock]:
-    """The offers on sale, those that sell out soonest first: at most three queries."""
+    """The offers on sale, those that sell out soonest first: two queries."""
     sold = _selling(scope, now)
-    if limit is not None:
-        sold = sold[:limit]
-    units: dict[UUID, int] = dict(sold.values_list("offer_id", "units"))
-    offers = Offer.objects.select_related("event")
-    known = offers.in_bulk(units) if len(units) <= SHOWN else _all(offers, scope, now)
-    stocks = [Stock(known[key], sold_lately) for key, sold_lately in units.items() if key in known]
-    room = None if limit is None else limit - len(stocks)
-    if room == 0:
-        return stocks
-    idle = _idle(offers.filter(scope.of("event"), _on_sale(now)).exclude(pk__in=units))
-    return stocks + [Stock(offer, 0) for offer in (idle if room is None else idle[:room])]
-
-
-def _all(offers: QuerySet[Offer], scope: Scope, now: datetime) -> dict[UUID, Offer]:
-    return {offer.pk: offer for offer in offers.filter(scope.of("event"), _on_sale(now))}
+    units: dict[UUID, int] = dict(
+        (sold if limit is None else sold[:limit]).values_list("offer_id", "units")
+    )
+    left = F("inventory_total") - F("inventory_reserved") - F("inventory_sold")
+    offers = (
+        Offer.objects.select_related("event")
+        .filter(scope.of("event"), _on_sale(now))
+        .annotate(left=left, is_selling=Q(pk__in=units))
+        .order_by("-is_selling", _gone_last("left"), "left", "-created_at", "pk")
+    )
+    found = {offer.pk: offer for offer in (offers if limit is None else offers[:limit])}
+    selling = [found.pop(key) for key in units if key in found]
+    return [Stock(offer, units.get(offer.pk, 0)) for offer in [*selling, *found.values()]]
 
 
 def _on_sale(now: datetime, prefix: str = "") -> Q:
@@ -102,11 +100,6 @@ def _selling(scope: Scope, now: datetime) -> QuerySet[Purchase, dict[str, Any]]:
         .annotate(units=Sum("quantity"), left=total - gone)
         .order_by(_gone_last("left"), Cast("left", FloatField()) / F("units"), "offer_id")
     )
-
-
-def _idle(offers: QuerySet[Offer]) -> QuerySet[Offer]:
-    left = F("inventory_total") - F("inventory_reserved") - F("inventory_sold")
-    return offers.annotate(left=left).order_by(_gone_last("left"), "left", "-created_at", "pk")
 
 
 def _gone_last(left: str) -> Case:
