@@ -6,12 +6,15 @@ much was sold. What has to give way is said on the page: where there are more th
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial, reduce
+from operator import or_
 from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.utils import get_fields_from_path
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import ValidationError
 from django.core.paginator import Page, Paginator
 from django.db.models import (
@@ -33,15 +36,17 @@ from unfold.contrib.filters.forms import AutocompleteDropdownForm
 from offers.careful_pages import ModelAdmin
 
 # Counted, searched for and paged through; beyond that a search or a filter leads further.
-MOST_COUNTED = 5_000
+MOST_COUNTED = 1_000
+# The same of what a search found, for which rows are looked through.
+MOST_FOUND = 300
 MOST_LOOKED_AT = 1_000
 # More than that many are no list to choose from.
 MOST_CHOICES = 100
 # Words of a search beyond these are ignored.
 MOST_WORDS = 5
 LONGEST_WORD = 200
-# More accounts, offers or events than that are left to PostgreSQL, not sent to and fro as keys.
-MOST_LOOKED_UP = 500
+# A word in the names of more accounts, offers or events than that is looked for row by row.
+MOST_LOOKED_UP = 1_000
 
 
 class MoreThan(int):
@@ -63,8 +68,9 @@ def counted(rows: QuerySet, *, most: int) -> int:
 
 
 class CountingPaginator(Paginator):
-    """Counts up to ``MOST_COUNTED`` rows: a whole count reads the whole table, at each page."""
+    """Counts up to ``most`` rows: a whole count reads the whole table, at each page."""
 
+    most = MOST_COUNTED
     # What the caller may see, and none of the conditions of a search or a filter.
     whole: QuerySet | None = None
 
@@ -72,7 +78,7 @@ class CountingPaginator(Paginator):
     def count(self) -> int:
         if not isinstance(self.object_list, QuerySet):
             return super().count
-        return counted(self.object_list, most=MOST_COUNTED)
+        return counted(self.object_list, most=self.most)
 
     def page(self, number: Any) -> Page:
         """First the keys of the page, then its rows: else all rows before it were joined, too."""
@@ -81,7 +87,13 @@ class CountingPaginator(Paginator):
         number = self.validate_number(number)
         first = (number - 1) * self.per_page
         last = min(first + self.per_page, self.count)
-        keys = list(self.object_list.values_list("pk", flat=True)[first:last])
+        keys: Any = self.object_list.values_list("pk", flat=True)
+        if isinstance(self.count, MoreThan):
+            keys = list(keys[first:last])
+        else:
+            # Few enough to be sorted: asked for one page, PostgreSQL would expect to find that soon
+            # among all there is in this order, where they may be far apart.
+            keys = list(keys)[first:last]
         rows = self.object_list
         if self.whole is not None:
             # The conditions hold for these keys, and may take long to be looked at once more.
@@ -208,8 +220,8 @@ def indexed(model: type[Model]) -> set[str]:
 def row_by_row(condition: Q) -> Case:
     """A condition that many rows meet, to filter by: checked while the list is read in its order.
 
-    PostgreSQL would make a join of an ``IN (SELECT …)``, take it for a rare one, and join and sort
-    all there is for the first page; within a ``CASE`` it puts the keys into a hash table.
+    PostgreSQL would take it for a rare one, and join and sort all there is for the first page. Of a
+    ``CASE`` it knows nothing, so it expects half of the rows to do.
     """
     return Case(When(condition, then=True), default=False, output_field=BooleanField())
 
@@ -266,6 +278,7 @@ class LargeList(ModelAdmin):
         # The history of an object is paged through by the same means.
         if isinstance(paginator, CountingPaginator) and queryset.model is self.model:
             paginator.whole = self.get_queryset(request)
+            paginator.most = MOST_FOUND if request.GET.get(SEARCH_VAR) else MOST_COUNTED
         return paginator
 
     def get_search_results(
@@ -274,14 +287,18 @@ class LargeList(ModelAdmin):
         """Those that have each of the words in one of the fields; called by lists and by fields
         with an autocomplete, with what the caller may see."""
         fields = [str(field) for field in self.get_search_fields(request)]
-        whole = queryset
         for word in _words(search_term) if fields else ():
-            queryset = Search(self.model, fields, word).narrow(queryset, whole)
+            search = Search(self.model, fields, word, known=partial(self.known_to, request))
+            queryset = search.narrow(queryset)
         match = request.resolver_match
         if match and match.url_name == "autocomplete" and self._named_with:
             # What the choices' names are made of.
             queryset = queryset.select_related(*self._named_with)
         return queryset, False
+
+    def known_to(self, request: HttpRequest, model: type[Model]) -> QuerySet:
+        """Those whose names may lead to rows that the caller sees."""
+        return model._default_manager.all()
 
     @property
     def _named_with(self) -> tuple[str, ...]:
@@ -294,12 +311,22 @@ class Search:
 
     Names and titles are looked up first, in their own, smaller tables; rows are then found by the
     indexes on whose and what they are. For an ``OR`` over several tables PostgreSQL would read and
-    join all of them.
+    join all of them. A word that so many have that most rows may be found is looked for in the rows
+    themselves, in the order of the list, until there are enough.
     """
 
-    def __init__(self, model: type[Model], fields: list[str], word: str) -> None:
+    def __init__(
+        self,
+        model: type[Model],
+        fields: list[str],
+        word: str,
+        *,
+        known: Callable[[type[Model]], QuerySet],
+    ) -> None:
+        self._known = known
         # By the relation that leads to the table: what it must have.
         self._conditions: dict[str, Q] = {}
+        self._is_common = False
         word = word[:LONGEST_WORD]
         about: dict[str, list[str]] = defaultdict(list)
         for field in fields:
@@ -313,23 +340,21 @@ class Search:
             for relation, names in about.items():
                 self._look_up(model, relation, names, word)
 
-    def narrow(self, queryset: QuerySet, whole: QuerySet) -> QuerySet:
-        """Those of the rows that have the word; ``whole`` is all that was there before others."""
+    def narrow(self, queryset: QuerySet) -> QuerySet:
+        """Those of the rows that have the word."""
         each = list(self._conditions.values())
-        if not each:
-            return queryset.none()
-        if len(each) == 1:
-            return queryset.filter(each[0])
-        parts = [whole.order_by().filter(condition).values_list("pk") for condition in each]
-        either = parts[0].union(*parts[1:], all=True)
-        # As keys, since PostgreSQL would join it all again to count them and for each page.
-        keys = [key for (key,) in either[: MOST_COUNTED + 1]]
-        if len(keys) <= MOST_COUNTED:
-            return queryset.filter(pk__in=keys)
-        # Of everybody's, which takes fewer joins: ``queryset`` is what the caller may see.
-        every = queryset.model._default_manager.order_by()
-        parts = [every.filter(condition).values_list("pk") for condition in each]
-        return queryset.filter(row_by_row(Q(pk__in=parts[0].union(*parts[1:], all=True))))
+        if len(each) < 2 and not self._is_common:
+            return queryset.filter(each[0]) if each else queryset.none()
+        if not self._is_common:
+            # Of everybody's, which takes fewer joins: ``queryset`` is what the caller may see.
+            every = queryset.model._default_manager.order_by()
+            parts = [every.filter(condition).values_list("pk") for condition in each]
+            either = parts[0].union(*parts[1:], all=True)
+            # As keys, since PostgreSQL would join it all again to count them and for each page.
+            keys = [key for (key,) in either[: MOST_FOUND + 1]]
+            if len(keys) <= MOST_FOUND:
+                return queryset.filter(pk__in=keys)
+        return queryset.filter(row_by_row(reduce(or_, each)))
 
     def _look_up(self, model: type[Model], relation: str, names: list[str], word: str) -> None:
         own = "__".join(part for part in (relation,) if part)
@@ -338,13 +363,13 @@ class Search:
             self._add("", has_word)
             return
         related: Any = get_fields_from_path(model, own)[-1].related_model
-        objects = related._default_manager.filter(has_word).order_by().values_list("pk", flat=True)
+        objects = self._known(related).filter(has_word).order_by().values_list("pk", flat=True)
         keys: Any = list(objects[: MOST_LOOKED_UP + 1])
         if len(keys) > MOST_LOOKED_UP:
-            # Everybody's are among them. The rows are the caller's own, so those are looked for by
-            # the query itself: what others have makes nothing unfindable, and isn't told either.
-            keys = objects
-        if keys is objects or keys:
+            self._is_common = True
+            theirs: Any = [(f"{own}__{name}__icontains", word) for name in names]
+            self._add(own, Q.create(theirs, connector=Q.OR))
+        elif keys:
             # The column with the key is in the table before.
             self._add(own.rpartition("__")[0], Q(**{f"{own}__in": keys}))
 

@@ -236,6 +236,12 @@ class ScopedAdmin(ByRole, LargeList):
         held = [pk for pk, role in roles_held(request).items() if role in roles]
         return queryset.filter(**{f"{self.organization}__in": held})
 
+    def known_to(self, request: HttpRequest, model: type[models.Model]) -> QuerySet:
+        """Of what belongs to organizations the caller's own; accounts belong to none."""
+        if isinstance(self.admin_site._registry.get(model), ScopedAdmin):
+            return visible_to(request, model, self.admin_site)
+        return super().known_to(request, model)
+
     def each(
         self,
         request: HttpRequest,

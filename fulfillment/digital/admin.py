@@ -306,7 +306,7 @@ class AccessCodeAdmin(ScopedAdmin):
     list_display = ("code", "offer", "state", "given_at", "buyer")
     list_filter = (StateFilter, "offer")
     list_select_related = ("offer__event", "fulfillment__purchase__user")
-    search_fields = ("=code", "offer__title", "fulfillment__purchase__user__username")
+    search_fields = ("=code", "offer__title", "=fulfillment__purchase__user__username")
     fields = ("code", "offer", "state", "given_at", "buyer", "fulfillment")
     show_full_result_count = False
     ordering: ClassVar = ["-pk"]
