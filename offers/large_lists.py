@@ -38,7 +38,7 @@ from offers.careful_pages import ModelAdmin
 # Counted, searched for and paged through; beyond that a search or a filter leads further.
 MOST_COUNTED = 1_000
 # The same of what a search found, for which rows are looked through.
-MOST_FOUND = 300
+MOST_FOUND = 200
 MOST_LOOKED_AT = 1_000
 # More than that many are no list to choose from.
 MOST_CHOICES = 100

@@ -65,7 +65,9 @@ class ByType(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         if self.value() == "other":
-            return queryset.exclude(type__in=webhooks.HANDLERS)
+            # What has no handler is never processed; an index leads to what wasn't.
+            unprocessed = set(StripeEvent.State) - {StripeEvent.State.PROCESSED}
+            return queryset.filter(state__in=unprocessed).exclude(type__in=webhooks.HANDLERS)
         return queryset.filter(type=self.value()) if self.value() else queryset
 
 
