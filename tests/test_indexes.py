@@ -471,9 +471,8 @@ def test_fulfilments_under_way_are_counted_from_an_index() -> None:
 
 
 def test_stripe_events_that_are_stuck_are_counted_without_reading_the_others() -> None:
-    stuck, last = plans_of(lambda: health._events(NOW), "purchases_stripeevent")
-    assert stuck == {"stripe_event_stuck"}
-    assert last == {"stripe_event_newest"}
+    (counted,) = plans_of(lambda: health._events(NOW), "purchases_stripeevent", start="(SELECT")
+    assert counted == {"stripe_event_stuck", "stripe_event_newest"}
 
 
 @pytest.mark.parametrize(
