@@ -113,6 +113,16 @@ class OfferFiles(ImportExport, ScopedAdmin):
         """All or nothing."""
         return {"rollback_on_validation_errors": True}
 
+    def import_action(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        """Preview a file; one that says what is stored already has nothing to be confirmed."""
+        page: Any = super().import_action(request, **kwargs)  # type: ignore[misc] # import-export's
+        context = page.context_data
+        if "confirm_form" in context and not context["result"].rows:
+            messages.info(request, "Nothing to import: all that this file says is stored already.")
+            del context["confirm_form"], context["result"]
+            context["form"] = self.create_import_form_again(request)
+        return cast("HttpResponse", page)
+
     def get_confirm_form_initial(self, request: HttpRequest, import_form: Any) -> dict[str, Any]:
         """The file and what the preview showed of it; how to read it is none of the browser's."""
         initial: dict[str, Any] = super().get_confirm_form_initial(  # type: ignore[misc] # import-export's

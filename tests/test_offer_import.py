@@ -78,6 +78,12 @@ def confirm(client: Client, answer: Any) -> Any:
     return client.post(CONFIRM, answer.context["confirm_form"].initial, follow=True)
 
 
+def assert_nothing_to_import(answer: Any) -> None:
+    """The page says so, and has no button that would do nothing."""
+    assert "confirm_form" not in answer.context
+    assert "Nothing to import" in answer.content.decode()
+
+
 def errors(answer: Any) -> dict[int, set[str]]:
     """Row of the file -> fields with an error; each message is on the page."""
     assert "confirm_form" not in answer.context
@@ -144,9 +150,7 @@ def test_file_that_comes_back_unchanged_changes_nothing(
     before = list(Offer.objects.order_by("pk").values())
     file = manager.post(EXPORT, {"format": kind}).content
     answer = preview(manager, file, kind)
-    assert answer.context["result"].totals["skip"] == 3
-    assert answer.context["result"].rows == []
-    confirm(manager, answer)
+    assert_nothing_to_import(answer)
     assert list(Offer.objects.order_by("pk").values()) == before
     assert Offer.history.count() == 3 + 2  # made, and the targets of the first
 
@@ -202,7 +206,7 @@ def test_spreadsheet_programs_own_types_are_understood(manager: Client, event: A
         sheet.cell(2, place[name], value)
     same = io.BytesIO()
     book.save(same)
-    assert preview(manager, same.getvalue(), XLSX).context["result"].totals["skip"] == 1
+    assert_nothing_to_import(preview(manager, same.getvalue(), XLSX))
     sheet.cell(2, place["price"], 49.5)
     sheet.cell(2, place["starts_at"], timezone.now().replace(2030, 1, 2, 3, 4, 0, 0, tzinfo=None))
     changed = io.BytesIO()
@@ -491,7 +495,7 @@ def test_what_xlsx_can_not_hold_is_replaced_or_told(manager: Client, event: Any)
     offer = OfferFactory(event=event, title="Mug\x0b")
     sent = {"action": "export_xlsx", "_selected_action": [str(offer.pk)]}
     file = manager.post(reverse("admin:offers_offer_changelist"), sent).content
-    assert preview(manager, file, XLSX).context["result"].totals["skip"] == 1
+    assert_nothing_to_import(preview(manager, file, XLSX))
     Offer.objects.update(title="Mug", description="x" * 32_768)
     told = manager.post(reverse("admin:offers_offer_changelist"), sent, follow=True)
     assert "“Mug” has a description that is too long" in told.content.decode()
