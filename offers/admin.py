@@ -16,6 +16,7 @@ from django.urls import reverse
 from offers import history, membership
 from offers.careful_pages import Rows
 from offers.errors import LastOwner
+from offers.large_lists import is_autocomplete, is_uuid
 from offers.models import (
     Event,
     EventSession,
@@ -152,8 +153,21 @@ class EventAdmin(ScopedAdmin):
     inlines = (EventSessionInline, TicketTierInline)
 
 
+class OfOneEvent(ScopedAdmin):
+    """Mixed into what other forms choose from: those of the event that the form is about."""
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet, search_term: str
+    ) -> tuple[QuerySet, bool]:
+        """Narrow a field's choices to ``?event=``, which ``within_event.js`` adds to its search."""
+        event = request.GET.get("event", "")
+        if is_autocomplete(request) and is_uuid(event):
+            queryset = queryset.filter(event=event)
+        return super().get_search_results(request, queryset, search_term)
+
+
 @admin.register(EventSession)
-class EventSessionAdmin(ScopedAdmin):
+class EventSessionAdmin(OfOneEvent):
     organization = "event__organization"
     form = TimedForm
     fields = ("event", "title", "slug", "starts_at", "ends_at")
@@ -167,7 +181,7 @@ class EventSessionAdmin(ScopedAdmin):
 
 
 @admin.register(TicketTier)
-class TicketTierAdmin(ScopedAdmin):
+class TicketTierAdmin(OfOneEvent):
     organization = "event__organization"
     fields = ("event", "title", "slug")
     prepopulated_fields: ClassVar = {"slug": ("title",)}
@@ -204,6 +218,9 @@ class RegistrationAdmin(ScopedAdmin):
     list_select_related = ("user", "event", "ticket_tier__event")
     search_fields = ("user__username", "user__email", "event__title")
     autocomplete_fields = ("event", "ticket_tier", "sessions")
+
+    class Media:
+        js = ("offers/within_event.js",)
 
 
 @admin.register(Membership)

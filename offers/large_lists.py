@@ -290,8 +290,7 @@ class LargeList(ModelAdmin):
         for word in _words(search_term) if fields else ():
             search = Search(self.model, fields, word, known=partial(self.known_to, request))
             queryset = search.narrow(queryset)
-        match = request.resolver_match
-        if match and match.url_name == "autocomplete" and self._named_with:
+        if is_autocomplete(request) and self._named_with:
             # What the choices' names are made of.
             queryset = queryset.select_related(*self._named_with)
         return queryset, False
@@ -304,6 +303,12 @@ class LargeList(ModelAdmin):
     def _named_with(self) -> tuple[str, ...]:
         joined = self.list_select_related
         return tuple(joined) if isinstance(joined, tuple | list) else ()
+
+
+def is_autocomplete(request: HttpRequest) -> bool:
+    """Whether a field asks for its choices, and not a list for its rows."""
+    match = request.resolver_match
+    return match is not None and match.url_name == "autocomplete"
 
 
 class Search:
@@ -336,7 +341,7 @@ class Search:
                 self._add(relation, found)
             elif not field.startswith("="):
                 about[relation].append(name)
-        if not (self._conditions and _is_uuid(word)):
+        if not (self._conditions and is_uuid(word)):
             for relation, names in about.items():
                 self._look_up(model, relation, names, word)
 
@@ -401,7 +406,7 @@ def _equal(model: type[Model], path: str, word: str) -> Q | None:
     return Q(**{path: value})
 
 
-def _is_uuid(word: str) -> bool:
+def is_uuid(word: str) -> bool:
     try:
         UUID(word)
     except ValueError:

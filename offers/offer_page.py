@@ -57,7 +57,7 @@ class OfferPage(ScopedAdmin):
     }
 
     class Media:
-        js = ("offers/offer_form.js",)
+        js = ("offers/offer_form.js", "offers/within_event.js")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         stock, shown = ["inventory_total"], ["placement", "is_active"]

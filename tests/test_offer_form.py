@@ -40,6 +40,9 @@ from tests.two_organizations import World
 pytestmark = pytest.mark.django_db
 
 
+AUTOCOMPLETE = reverse("admin:autocomplete")
+
+
 class House:
     """An organization with one event, and the browser of its manager."""
 
@@ -594,3 +597,33 @@ def test_nothing_of_one_part_of_the_admin_of_offers_hides_what_another_has() -> 
 
 def test_time_that_is_none_fills_no_form(house: House) -> None:
     assert house.client.get(page(Offer, "add"), {"starts_at": "zz"}).status_code == 200
+
+
+# -- For whom -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "factory"),
+    [
+        ("offer", "target_sessions", EventSessionFactory),
+        ("offer", "target_ticket_tiers", TicketTierFactory),
+        ("offer", "ticket_tier", TicketTierFactory),
+        ("registration", "sessions", EventSessionFactory),
+    ],
+)
+def test_choices_are_those_of_the_event_that_the_form_names(
+    model: str, field: str, factory: Any
+) -> None:
+    house = House()
+    here = factory(event=house.event)
+    there = factory(event=EventFactory(organization=house.event.organization))
+    query = {"app_label": "offers", "model_name": model, "field_name": field, "term": ""}
+
+    def offered(**more: Any) -> set[str]:
+        found = house.client.get(AUTOCOMPLETE, query | more).json()["results"]
+        return {each["id"] for each in found}
+
+    assert offered(event=house.event.pk) == {str(here.pk)}
+    assert offered(event=EventFactory().pk) == set()  # a stranger's
+    # No event is chosen yet, or what is no event at all.
+    assert offered() == offered(event="x") == {str(here.pk), str(there.pk)}

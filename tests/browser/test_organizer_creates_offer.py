@@ -5,13 +5,21 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import User
 from django.urls import reverse
 from playwright.sync_api import expect
 
 from offers.models import Membership, Offer
 from tests.browser import labels
 from tests.browser.visitor import DESKTOP, PHONE, Visitor
-from tests.factories import EventFactory, MembershipFactory, UserFactory
+from tests.factories import (
+    EventFactory,
+    EventSessionFactory,
+    MembershipFactory,
+    OfferFactory,
+    TicketTierFactory,
+    UserFactory,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -67,3 +75,24 @@ def test_offer_is_created_from_an_empty_form_after_two_mistakes(
     assert (offer.price, offer.currency, offer.inventory_total) == (Decimal(18), "EUR", 12)
     assert offer.starts_at is not None
     assert offer.starts_at.isoformat() == "2030-06-02T10:00:00+00:00"
+
+
+def test_form_offers_the_sessions_and_tiers_of_the_event_that_is_chosen(
+    visit: Callable[..., Visitor], superuser: User
+) -> None:
+    here, there = EventFactory(title="Harbour Days"), EventFactory(title="Inland Days")
+    for event in (here, there):
+        EventSessionFactory(event=event, title=f"Opening of {event.title}")
+        TicketTierFactory(event=event, title=f"VIP of {event.title}")
+    visitor = visit(superuser)
+
+    visitor.open(reverse("admin:offers_offer_add"))
+    assert len(visitor.choices(labels.SESSIONS, "opening")) == 2
+    visitor.choose(labels.EVENT, "Harbour Days")
+    (session,) = visitor.choices(labels.SESSIONS, "opening")
+    assert "Harbour" in session
+    assert visitor.choices(labels.EVENT, "days") == ["Harbour Days", "Inland Days"]
+
+    visitor.open(reverse("admin:offers_offer_change", args=[OfferFactory(event=there).pk]))
+    (tier,) = visitor.choices(labels.TIERS, "vip")
+    assert "Inland" in tier
