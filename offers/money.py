@@ -54,6 +54,11 @@ def format_amount(amount: Decimal, currency: str) -> str:
     return f"{amount:.{digits(currency)}f}"
 
 
+def grouped(amount: Decimal, currency: str) -> str:
+    """An amount for people: thousands apart, as many digits as its currency has."""
+    return f"{amount:,.{digits(currency)}f}"
+
+
 def is_chargeable(amount: Decimal, currency: str) -> bool:
     """Whether ``amount`` has no more digits than ``currency`` and Stripe allow."""
     allowed = digits(currency)

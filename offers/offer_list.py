@@ -107,14 +107,14 @@ class OfferList(ScopedAdmin):
 
 def price_of(offer: Offer) -> str:
     """The price with its currency, and the one before it struck through."""
-    price = money.format_amount(offer.price, offer.currency)
+    price = money.grouped(offer.price, offer.currency)
     if offer.original_price is None:
         return format_html('<span class="amount">{} {}</span>', price, offer.currency)
     return format_html(
         '<span class="amount">{} {} <del>{}</del></span>',
         price,
         offer.currency,
-        money.format_amount(offer.original_price, offer.currency),
+        money.grouped(offer.original_price, offer.currency),
     )
 
 

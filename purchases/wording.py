@@ -59,7 +59,7 @@ def in_words(name: str) -> str:
 
 
 def amount(value: Decimal | None, currency: str) -> str:
-    return NOTHING if value is None else f"{money.format_amount(value, currency)} {currency}"
+    return NOTHING if value is None else f"{money.grouped(value, currency)} {currency}"
 
 
 def when(moment: datetime | None) -> str:

@@ -121,7 +121,7 @@ def about_refund(purchases: QuerySet) -> list[str]:
         number=Count("pk"), left=Sum(F("total_price") - F("refunded_amount"))
     )
     lines = [
-        f"{number:,} are paid in {currency}: {money.format_amount(left, currency)} {currency} "
+        f"{number:,} are paid in {currency}: {money.grouped(left, currency)} {currency} "
         "are left to be sent back."
         for currency, number, left in sorted(sums)
     ]

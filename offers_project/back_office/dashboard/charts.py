@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from offers.money import grouped
 from offers_project.back_office.dashboard.sales import Sales
-from offers_project.back_office.dashboard.tables import grouped
 
 # Currencies that get a chart of their own; the table and the file have all of them.
 MOST_CURRENCIES = 3

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from offers import spreadsheet
 from offers.models import Event, Offer
+from offers.money import grouped
 from offers.scoped_admin import roles_held, visible_to
 from offers_project.back_office.dashboard import (
     charts,
@@ -24,7 +25,7 @@ from offers_project.back_office.dashboard import (
 )
 from offers_project.back_office.dashboard.period import Period, Question
 from offers_project.back_office.dashboard.scope import Scope
-from offers_project.back_office.dashboard.tables import NOTHING, Table, grouped
+from offers_project.back_office.dashboard.tables import NOTHING, Table
 
 
 def asked(request: HttpRequest) -> tuple[Question, Scope]:

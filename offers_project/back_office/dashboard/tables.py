@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from offers.money import digits, format_amount
+from offers.money import format_amount, grouped
 
 NOTHING = "–"
 
@@ -55,11 +55,6 @@ def count(value: int, *, link: str = "") -> Cell:
 def amount(value: Decimal, currency: str) -> Cell:
     plain = format_amount(value, currency)
     return Cell(plain, grouped(value, currency), is_number=True)
-
-
-def grouped(value: Decimal, currency: str) -> str:
-    """An amount for people: thousands apart, as many digits as its currency has."""
-    return f"{value:,.{digits(currency)}f}"
 
 
 def rate(part: int, whole: int) -> Cell:
