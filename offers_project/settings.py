@@ -175,6 +175,7 @@ MIDDLEWARE = [
     "offers_project.nul_characters.refuse_nul_characters",
     "offers_project.database_outage.BusyDatabaseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "offers_project.languages.page_language",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -221,6 +222,12 @@ LOGIN_REDIRECT_URL = "purchases-page"
 LOGOUT_REDIRECT_URL = "login"
 
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+LOCALE_PATHS = [BASE_DIR / "offers_project" / "locale"]
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
+LANGUAGE_COOKIE_SECURE = PRODUCTION
+LANGUAGE_COOKIE_AGE = 365 * 24 * 3600  # seconds
 TIME_ZONE = "UTC"
 USE_TZ = True
 

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
+from django.views.i18n import set_language
 from django_prometheus.exports import ExportToDjangoView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
@@ -18,7 +19,7 @@ from offers.viewsets import EventViewSet, OfferViewSet
 from offers_project import health
 from offers_project.http_errors import refusing_with_a_page
 from offers_project.login import BackOfficeLogin, LimitedLogin
-from purchases import pages
+from purchases import pages, purchase_pages
 from purchases.viewsets import StripeWebhookView
 
 router = SimpleRouter(use_regex_path=False)
@@ -54,10 +55,10 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", pages.events_page, name="events-page"),
     path("events/<slug:slug>/offers", pages.offers_page, name="offers-page"),
-    path("events/<slug:slug>/offers/success", pages.success_page, name="success-page"),
-    path("purchases", pages.purchases_page, name="purchases-page"),
+    path("events/<slug:slug>/offers/success", purchase_pages.success_page, name="success-page"),
+    path("purchases", purchase_pages.purchases_page, name="purchases-page"),
     path("purchases/<uuid:purchase_id>", purchase_page, name="purchase-page"),
-    path("purchases/<uuid:purchase_id>/cancel", pages.cancel, name="purchase-cancel"),
+    path("purchases/<uuid:purchase_id>/cancel", purchase_pages.cancel, name="purchase-cancel"),
     path(
         "content/<str:token>",
         refusing_with_a_page(content_page, template="fulfillment/not_opened.html"),
@@ -74,6 +75,7 @@ urlpatterns = [
     path("purchases/<uuid:purchase_id>/booking", bookings.book, name="booking-book"),
     path("purchases/<uuid:purchase_id>/booking/cancel", bookings.cancel, name="booking-cancel"),
     path("purchases/<uuid:purchase_id>/booking.ics", bookings.calendar_entry, name="booking-ics"),
+    path("language", set_language, name="set-language"),
     path("login", LimitedLogin.as_view(), name="login"),
     path("logout", LogoutView.as_view(), name="logout"),
     path("livez", health.livez),

@@ -1,0 +1,76 @@
+/* The attendee's pages without this script work too: it counts down, writes times in the
+   reader's zone, and keeps a second click away.
+   Nothing is decided here: the server decides, and the page says what it said last. */
+"use strict";
+
+{
+  const two = (number) => String(number).padStart(2, "0");
+
+  // <time data-until="ISO 8601">: the time left, by this page's clock corrected by the server's.
+  const left = (seconds) => {
+    const days = Math.floor(seconds / 86400);
+    const hours = Math.floor(seconds / 3600) % 24;
+    const minutes = Math.floor(seconds / 60) % 60;
+    const clock = `${two(minutes)}:${two(seconds % 60)}`;
+    if (days) return `${days} d ${hours} h`;
+    return hours ? `${hours}:${clock}` : clock;
+  };
+
+  const countDown = (skew) => {
+    for (const shown of document.querySelectorAll("time[data-until]")) {
+      const until = new Date(shown.dataset.until).getTime();
+      const seconds = Math.max(0, Math.ceil((until - Date.now() - skew) / 1000));
+      const text = left(seconds);
+      if (shown.textContent !== text) shown.textContent = text;
+      shown.classList.toggle("urgent", seconds < 120);
+      if (!seconds && !shown.dataset.over) {
+        shown.dataset.over = "1";
+        shown.dispatchEvent(new CustomEvent("over", { bubbles: true }));
+      }
+    }
+  };
+
+  // <time data-local="datetime|date|time">: written in UTC by the server, here in the reader's zone.
+  const STYLES = {
+    datetime: { dateStyle: "medium", timeStyle: "short" },
+    date: { dateStyle: "long" },
+    time: { timeStyle: "short" },
+  };
+  const toLocalTime = () => {
+    for (const shown of document.querySelectorAll("time[data-local]")) {
+      const style = STYLES[shown.dataset.local] || STYLES.datetime;
+      const moment = new Date(shown.dateTime);
+      shown.title ||= shown.textContent; // in UTC, for who compares
+      shown.textContent = moment.toLocaleString(document.documentElement.lang, style);
+    }
+  };
+
+  // A form is sent once: whoever comes back by the browser's Back may send it again.
+  const sendOnce = () => {
+    document.addEventListener("submit", (event) => {
+      if (event.target.dataset.sent) {
+        event.preventDefault();
+        return;
+      }
+      event.target.dataset.sent = "1";
+      const pressed = event.submitter;
+      // Later, since a disabled button isn't sent.
+      if (pressed) setTimeout(() => { pressed.disabled = true; });
+    });
+    addEventListener("pageshow", () => {
+      for (const form of document.querySelectorAll("form[data-sent]")) {
+        delete form.dataset.sent;
+        for (const button of form.querySelectorAll("button")) button.disabled = false;
+      }
+    });
+  };
+
+  document.addEventListener("DOMContentLoaded", () => {
+    const now = document.body.dataset.now; // the server's, when it made the page
+    const skew = now ? new Date(now).getTime() - Date.now() : 0;
+    sendOnce();
+    toLocalTime();
+    countDown(skew);
+    setInterval(countDown, 1000, skew);
+  });
+}
