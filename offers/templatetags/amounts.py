@@ -1,3 +1,4 @@
+from copy import copy
 from decimal import Decimal
 
 from babel import Locale
@@ -17,9 +18,6 @@ def amount(value: Decimal, currency: str) -> str:
     uses any more, and would round what is charged.
     """
     locale = Locale.parse(to_locale(get_language() or "en"))
-    digits = money.digits(currency)
-    return str(
-        locale.currency_formats["standard"].apply(
-            value, locale, currency=currency, currency_digits=False, force_frac=(digits, digits)
-        )
-    )
+    pattern = copy(locale.currency_formats["standard"])
+    pattern.frac_prec = (money.digits(currency),) * 2
+    return str(pattern.apply(value, locale, currency=currency, currency_digits=False))
