@@ -1,9 +1,18 @@
-"""What can go wrong when somebody wants an offer. No HTTP here: ``http_errors.py`` maps these."""
+"""What can go wrong when somebody wants an offer. No HTTP here: ``http_errors.py`` maps these.
 
-from typing import ClassVar
+What attendees may read on their pages is in their language; the API and the back-office, which ask
+for English (``offers_project.languages``), get the same sentences as they stand here.
+"""
+
+from typing import TYPE_CHECKING, ClassVar
 
 from django.db import OperationalError
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from psycopg import errors as pg
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
 
 # The lock or a connection was not had in time, or two transactions stood in each other's way:
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -30,34 +39,35 @@ class DomainError(Exception):
     """
 
     code: ClassVar[str] = "error"
-    message: ClassVar[str] = "This can't be done."
+    message: ClassVar["str | _StrPromise"] = _("This can't be done.")
     retry_after: ClassVar[int | None] = None
     attr: ClassVar[str | None] = None
 
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or self.message)
+    def __init__(self, message: "str | _StrPromise | None" = None) -> None:
+        # In the language of whoever asked, whoever reads it later.
+        super().__init__(str(message or self.message))
 
 
 class OfferNotFound(DomainError):
     """Unknown, or of an event whose existence the caller may not learn."""
 
     code = "not_found"
-    message = "There is no such offer."
+    message = _("There is no such offer.")
 
 
 class EventNotFound(DomainError):
     code = "not_found"
-    message = "There is no such event."
+    message = _("There is no such event.")
 
 
 class NotRegistered(DomainError):
     code = "not_registered"
-    message = "This event is private: register for it to buy its offers."
+    message = _("This event is private: register for it to buy its offers.")
 
 
 class NotEligible(DomainError):
     code = "not_eligible"
-    message = "This offer is for other ticket tiers or sessions than yours."
+    message = _("This offer is for other ticket tiers or sessions than yours.")
 
 
 class OfferUnavailable(DomainError):
@@ -66,35 +76,35 @@ class OfferUnavailable(DomainError):
 
 class OfferArchived(OfferUnavailable):
     code = "offer_archived"
-    message = "This offer was withdrawn."
+    message = _("This offer was withdrawn.")
 
 
 class OfferExpired(OfferUnavailable):
     code = "offer_expired"
-    message = "The sale of this offer has ended."
+    message = _("The sale of this offer has ended.")
 
 
 class OfferInactive(OfferUnavailable):
     code = "offer_inactive"
-    message = "This offer is not on sale."
+    message = _("This offer is not on sale.")
 
 
 class OfferNotStarted(OfferUnavailable):
     code = "offer_not_started"
-    message = "The sale of this offer has not started yet."
+    message = _("The sale of this offer has not started yet.")
 
 
 class PurchasesDisabled(DomainError):
     """The kill switch is off: nothing is sold, what was sold goes on."""
 
     code = "purchases_disabled"
-    message = "Sales are paused for the moment. Try again later."
+    message = _("Sales are paused for the moment. Try again later.")
     retry_after = 60
 
 
 class SoldOut(OfferUnavailable):
     code = "sold_out"
-    message = "This offer is sold out."
+    message = _("This offer is sold out.")
 
 
 class InsufficientInventory(OfferUnavailable):
@@ -102,7 +112,12 @@ class InsufficientInventory(OfferUnavailable):
 
     def __init__(self, *, available: int) -> None:
         self.available = available
-        super().__init__(f"Only {available} left: choose a smaller quantity.")
+        said = ngettext(
+            "Only %(available)d left: choose a smaller quantity.",
+            "Only %(available)d left: choose a smaller quantity.",
+            available,
+        )
+        super().__init__(said % {"available": available})
 
 
 class InventoryError(DomainError):
@@ -157,7 +172,7 @@ class Busy(DomainError):
     """The row lock, or a connection, was not had in time: see ``database_is_busy``."""
 
     code = "busy"
-    message = "This can't be answered just now: too much at once. Try again in a moment."
+    message = _("This can't be answered just now: too much at once. Try again in a moment.")
     retry_after = 1
 
 

@@ -17,6 +17,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from offers import catalog, inventory, money, targeting
 from offers.contention import retried
@@ -52,7 +53,7 @@ from purchases.stripe_objects import CheckoutSession
 
 # Stripe's sessions live at least 30 minutes from their creation; the rest is for a late retry.
 SESSION_LIFETIME = timedelta(minutes=35)
-TOO_LATE = "This took too long and the hold has ended: try again."
+TOO_LATE = _("This took too long and the hold has ended: try again.")
 # Seconds: beyond them the buyer has waited too long for a second attempt after Stripe's error.
 SECOND_ATTEMPT_WITHIN = 2.0
 

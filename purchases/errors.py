@@ -1,34 +1,45 @@
 """What can go wrong with a purchase. No HTTP here: ``http_errors.py`` maps these."""
 
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
 from offers.errors import DomainError
 
 
 class PurchaseNotFound(DomainError):
     code = "not_found"
-    message = "There is no such purchase."
+    message = _("There is no such purchase.")
 
 
 class PurchaseLimitReached(DomainError):
     code = "purchase_limit_reached"
 
     def __init__(self, *, limit: int, have: int) -> None:
-        super().__init__(
-            f"One attendee may buy {limit} of this offer, and you have {have} of them."
+        said = ngettext(
+            "One attendee may buy %(limit)d of this offer, and you have %(have)d of them.",
+            "One attendee may buy %(limit)d of this offer, and you have %(have)d of them.",
+            limit,
         )
+        super().__init__(said % {"limit": limit, "have": have})
 
 
 class TooManyOpenHolds(DomainError):
     code = "too_many_open_holds"
 
     def __init__(self, *, limit: int) -> None:
-        super().__init__(
-            f"You have {limit} unpaid purchases open: pay or cancel one of them first."
+        said = ngettext(
+            "You have %(limit)d unpaid purchase open: pay or cancel it first.",
+            "You have %(limit)d unpaid purchases open: pay or cancel one of them first.",
+            limit,
         )
+        super().__init__(said % {"limit": limit})
 
 
 class IdempotencyKeyInUse(DomainError):
     code = "idempotency_key_in_use"
-    message = "The first request with this Idempotency-Key is still running. Try again in a moment."
+    message = _(
+        "The first request with this Idempotency-Key is still running. Try again in a moment."
+    )
     retry_after = 2
 
 
@@ -53,7 +64,7 @@ class HoldIsEnding(DomainError):
     """Somebody else is ending this hold at this moment."""
 
     code = "hold_is_ending"
-    message = "This hold is being ended already."
+    message = _("This hold is being ended already.")
 
 
 class HoldWasPaid(DomainError):
@@ -68,14 +79,16 @@ class HoldWasPaid(DomainError):
 
 class NotCancellable(DomainError):
     code = "not_cancellable"
-    message = "Only a purchase that is neither paid nor ended can be cancelled."
+    message = _("Only a purchase that is neither paid nor ended can be cancelled.")
 
 
 class PaymentProviderUnavailable(DomainError):
     """Stripe could not be asked, or did not do what it was asked. See the subclasses."""
 
     code = "payment_provider_unavailable"
-    message = "The payment provider can't be reached. Nothing was charged: try again in a moment."
+    message = _(
+        "The payment provider can't be reached. Nothing was charged: try again in a moment."
+    )
     retry_after = 10
 
 
@@ -117,7 +130,7 @@ class QuantityTooExpensive(DomainError):
 
     code = "max_value"
     attr = "quantity"
-    message = "This many cost more than can be charged at once: choose a smaller quantity."
+    message = _("This many cost more than can be charged at once: choose a smaller quantity.")
 
 
 class DeliveryMethodNotOffered(DomainError):
@@ -128,9 +141,10 @@ class DeliveryMethodNotOffered(DomainError):
 
     def __init__(self, *, possible: list[str]) -> None:
         super().__init__(
-            f"This offer can't be had so: use {' or '.join(possible)}, or leave it out."
+            gettext("This offer can't be had so: use %(possible)s, or leave it out.")
+            % {"possible": " or ".join(possible)}
             if possible
-            else "Only merchandise is sent or collected: leave this out."
+            else gettext("Only merchandise is sent or collected: leave this out.")
         )
 
 

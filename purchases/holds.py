@@ -15,6 +15,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from offers.contention import drop_broken_connection, retried
 from offers.errors import database_is_busy
@@ -66,9 +67,11 @@ def cancel(*, purchase_id: uuid.UUID, user: User, now: datetime) -> Purchase:
     except (HoldAlreadyResolved, HoldIsEnding) as error:
         raise NotCancellable from error
     except PaymentMismatch as error:
-        raise NotCancellable("This purchase needs a look by the organizer: ask them.") from error
+        raise NotCancellable(
+            gettext("This purchase needs a look by the organizer: ask them.")
+        ) from error
     if purchase.status != Status.RELEASED:
-        raise NotCancellable("This purchase was paid in the meantime.")
+        raise NotCancellable(gettext("This purchase was paid in the meantime."))
     return purchase
 
 

@@ -4,6 +4,7 @@ import uuid
 from typing import Any
 
 from django.conf import settings
+from django.utils.translation import ngettext
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -36,7 +37,12 @@ class PurchaseRequestSerializer(serializers.Serializer):
     def validate_quantity(self, quantity: int) -> int:
         if quantity > settings.MAX_QUANTITY_PER_PURCHASE:
             raise serializers.ValidationError(
-                f"At most {settings.MAX_QUANTITY_PER_PURCHASE} units can be bought at once.",
+                ngettext(
+                    "At most %(most)d unit can be bought at once.",
+                    "At most %(most)d units can be bought at once.",
+                    settings.MAX_QUANTITY_PER_PURCHASE,
+                )
+                % {"most": settings.MAX_QUANTITY_PER_PURCHASE},
                 code="max_value",
             )
         return quantity

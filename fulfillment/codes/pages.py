@@ -48,7 +48,7 @@ def check_in(request: HttpRequest) -> HttpResponse:
     code = text.read(typed)
     if code is not None:
         return redirect("check-in-code", code=code)
-    return _form(request, typed, CodeNotFound.message if typed else "")
+    return _form(request, typed, str(CodeNotFound.message) if typed else "")
 
 
 @for_staff
