@@ -14,6 +14,7 @@ from django.db import transaction
 
 from offers import inventory
 from offers.wake import wake
+from purchases import mirror
 from purchases.activity import log_activity
 from purchases.errors import HoldAlreadyResolved, PurchaseNotFound
 from purchases.models import Purchase, PurchaseTransition
@@ -121,8 +122,11 @@ def record(
     actor: User | None,
     reason: str = "",
 ) -> None:
-    """Write down that a purchase was made (``before`` is None) or changed, and log it."""
-    PurchaseTransition.objects.create(
+    """Write down that a purchase was made (``before`` is None) or changed; then log and mirror it.
+
+    Those two after the commit, since nothing has happened before.
+    """
+    written = PurchaseTransition.objects.create(
         purchase=purchase,
         name=name,
         from_status=before or "",
@@ -132,6 +136,8 @@ def record(
         reason=reason[:500],
         created_at=now,
     )
+    state = mirror.state_of(purchase, version=written.pk)
+    transaction.on_commit(lambda: mirror.write(purchase.pk, state))
     transaction.on_commit(
         lambda: log_activity(name, purchase, source=source, reason=reason or None)
     )
