@@ -1,8 +1,10 @@
-"""The attendee's page of one purchase: what became of it, and what there is to do."""
+"""The attendee's pages of one purchase: what became of it, and what there is to do."""
 
 import uuid
+from typing import Any
 
 from django.contrib.auth.decorators import login_required
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -11,8 +13,24 @@ from django.views.decorators.http import require_safe
 
 from fulfillment import delivery
 from fulfillment.models import Fulfillment
+from fulfillment.states import Status
+from purchases import bought
 from purchases.models import Purchase
+from purchases.states import Status as PurchaseStatus
 from purchases.viewsets import buyer
+
+
+@never_cache
+@login_required
+@require_safe
+def success_page(request: HttpRequest, slug: str) -> HttpResponse:
+    """Where Stripe sends the buyer after paying; the webhook may come a moment later."""
+    session_id = request.GET.get("session_id", "")
+    found = _mine(request).filter(
+        event__slug=slug,
+        checkout_session_id=session_id if session_id.isprintable() else "",
+    )
+    return render(request, "success.html", _context(found, comes_from_stripe=True))
 
 
 @never_cache
@@ -20,16 +38,37 @@ from purchases.viewsets import buyer
 @require_safe
 def purchase_page(request: HttpRequest, purchase_id: uuid.UUID) -> HttpResponse:
     """What was bought, what was paid, and how to get it: content, code, tracking, time."""
-    purchase = (
-        Purchase.objects.filter(pk=purchase_id, user=buyer(request)).select_related("event").first()
-    )
+    return render(request, "purchase.html", _context(_mine(request).filter(pk=purchase_id)))
+
+
+def _mine(request: HttpRequest) -> QuerySet[Purchase]:
+    return Purchase.objects.filter(user=buyer(request)).select_related("event", "user")
+
+
+def _context(found: QuerySet[Purchase], *, comes_from_stripe: bool = False) -> dict[str, Any]:
+    purchase = found.first()
     if purchase is None:
         raise Http404
+    now = timezone.now()
     fulfillment = Fulfillment.objects.filter(purchase=purchase).first()
-    context: dict[str, object] = {"purchase": purchase, "fulfillment": fulfillment}
+    context = {
+        "purchase": purchase,
+        "fulfillment": fulfillment,
+        "bought": bought.show_one(purchase, now=now, comes_from_stripe=comes_from_stripe),
+        "is_coming": _is_coming(purchase, fulfillment),
+    }
     if fulfillment is not None:
         fulfillment.purchase = purchase
         deliverer = delivery.DELIVERERS[fulfillment.type]
-        context |= deliverer.page(fulfillment, now=timezone.now())
+        context |= deliverer.page(fulfillment, now=now)
         context["how_to_get_it"] = f"fulfillment/{fulfillment.type.lower()}.html"
-    return render(request, "purchase.html", context)
+    return context
+
+
+def _is_coming(purchase: Purchase, fulfillment: Fulfillment | None) -> bool:
+    """Whether a worker is about to deliver it, so that the page had better look again."""
+    if purchase.status != PurchaseStatus.PAID:
+        return False
+    if fulfillment is None or fulfillment.status == Status.PENDING:
+        return True
+    return fulfillment.status == Status.PROCESSING and fulfillment.is_due

@@ -99,6 +99,20 @@ def offers_for(caller: Caller, event: Event, *, session: str | None = None) -> Q
     return offers
 
 
+def buyable_by(caller: User) -> QuerySet[Offer]:
+    """The offers of all events that ``refuse_unless_eligible`` lets the caller buy, as one query."""
+    place = Registration.objects.filter(event=OuterRef("event"), user=caller)
+    # Who is registered without sessions attends them all.
+    attends = Exists(place.filter(sessions__isnull=True)) | Exists(
+        place.filter(sessions__offers=OuterRef("pk"))
+    )
+    return Offer.objects.filter(
+        Q(event__is_public=True) | Exists(place),
+        ~Exists(_tiers(OuterRef("pk"))) | Exists(place.filter(ticket_tier__offers=OuterRef("pk"))),
+        ~Exists(_sessions(OuterRef("pk"))) | attends,
+    )
+
+
 def visible_offer(caller: Caller, offer_id: uuid.UUID) -> Offer:
     """Return an offer with its event, or raise ``OfferNotFound``: see ``visible_events``."""
     offer = (

@@ -56,6 +56,7 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     purchases.HoldIsEnding: 409,
     purchases.HoldWasPaid: 409,
     purchases.NotCancellable: 409,
+    purchases.NotEnded: 409,
     purchases.PaymentProviderUnavailable: 503,
     purchases.ProviderRefused: 503,
     purchases.ProviderFailed: 503,

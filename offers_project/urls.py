@@ -12,7 +12,7 @@ from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 from fulfillment.bookings import pages as bookings
 from fulfillment.codes.pages import CodeImage, check_in, check_in_code
 from fulfillment.digital.pages import content_page
-from fulfillment.pages import purchase_page
+from fulfillment.pages import purchase_page, success_page
 from fulfillment.viewsets import PurchaseViewSet
 from offers.throttling import LoginsPerAddress, LoginsPerName
 from offers.viewsets import EventViewSet, OfferViewSet
@@ -55,10 +55,12 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", pages.events_page, name="events-page"),
     path("events/<slug:slug>/offers", pages.offers_page, name="offers-page"),
-    path("events/<slug:slug>/offers/success", purchase_pages.success_page, name="success-page"),
+    path("events/<slug:slug>/offers/success", success_page, name="success-page"),
     path("purchases", purchase_pages.purchases_page, name="purchases-page"),
     path("purchases/<uuid:purchase_id>", purchase_page, name="purchase-page"),
     path("purchases/<uuid:purchase_id>/cancel", purchase_pages.cancel, name="purchase-cancel"),
+    path("purchases/<uuid:purchase_id>/again", purchase_pages.again, name="purchase-again"),
+    path("purchases/<uuid:purchase_id>/status", purchase_pages.status, name="purchase-status"),
     path(
         "content/<str:token>",
         refusing_with_a_page(content_page, template="fulfillment/not_opened.html"),

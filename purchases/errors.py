@@ -82,6 +82,13 @@ class NotCancellable(DomainError):
     message = _("Only a purchase that is neither paid nor ended can be cancelled.")
 
 
+class NotEnded(DomainError):
+    """Only what ended unpaid is tried again."""
+
+    code = "not_ended"
+    message = "This purchase hasn't ended, so there is nothing to try again."
+
+
 class PaymentProviderUnavailable(DomainError):
     """Stripe could not be asked, or did not do what it was asked. See the subclasses."""
 

@@ -49,6 +49,8 @@ OCCUPIES = {
 
 # A hold that nobody has paid: it counts against the user's cap and may be cancelled.
 OPEN_HOLDS = (Status.RESERVED, Status.AWAITING_PAYMENT)
+# Something is still to come, without anybody at the purchase's page: it looks again by itself.
+UNSETTLED = (*OPEN_HOLDS, Status.PAYMENT_PROCESSING, Status.REFUND_DUE, Status.REFUNDING)
 # What is to be delivered, and what is to be taken back.
 FULFILLMENT_HEARS_OF = (Status.PAID, Status.REFUNDED)
 STATUSES_IN_RESERVED_STOCK = tuple(s for s, stock in OCCUPIES.items() if stock is Stock.RESERVED)

@@ -8,13 +8,15 @@ from django.forms import UUIDField
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from fulfillment.bookings import booking as bookings
 from fulfillment.bookings import invitation
 from fulfillment.bookings.models import ServiceBooking
-from purchases.pages import telling_why_not
+from fulfillment.templatetags.booked_time import until
+from purchases.page_refusals import telling_why_not
 from purchases.viewsets import buyer
 
 
@@ -28,7 +30,7 @@ def _back(purchase_id: uuid.UUID) -> HttpResponse:
 def book(request: HttpRequest, purchase_id: uuid.UUID) -> HttpResponse:
     """The Book and Move buttons."""
     if not request.POST.get("slot"):
-        messages.error(request, "Choose a time first.")
+        messages.error(request, _("Choose a time first."))
         return _back(purchase_id)
     booked = bookings.pick(
         purchase_id=purchase_id,
@@ -37,7 +39,11 @@ def book(request: HttpRequest, purchase_id: uuid.UUID) -> HttpResponse:
         now=timezone.now(),
         source="page",
     )
-    messages.success(request, f"Booked: {booked}. An invitation for your calendar is on its way.")
+    messages.success(
+        request,
+        _("Booked: %(time)s. An invitation for your calendar is on its way.")
+        % {"time": until(*booked.time)},
+    )
     return _back(purchase_id)
 
 
@@ -47,7 +53,7 @@ def book(request: HttpRequest, purchase_id: uuid.UUID) -> HttpResponse:
 def cancel(request: HttpRequest, purchase_id: uuid.UUID) -> HttpResponse:
     """The Cancel button of a booking; what was bought stays bought."""
     bookings.cancel(purchase_id=purchase_id, user=buyer(request), now=timezone.now(), source="page")
-    messages.success(request, "Cancelled. You can choose another time.")
+    messages.success(request, _("Cancelled. You can choose another time."))
     return _back(purchase_id)
 
 

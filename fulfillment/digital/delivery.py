@@ -1,7 +1,7 @@
 """Handing out content: codes from the pool, and the right to open the file or the address."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -85,7 +85,7 @@ def page(fulfillment: Fulfillment, *, now: datetime) -> dict[str, Any]:
         "content": handed.content,
         "content_url": _path(handed) if _opens(handed) else None,
         "access_codes": list(fulfillment.access_codes.all()),
-        "link_hours": f"{settings.CONTENT_LINK_HOURS:g}",
+        "link_until": now + timedelta(hours=settings.CONTENT_LINK_HOURS),
     }
 
 

@@ -8,15 +8,22 @@ from django.utils.translation import gettext as _
 
 register = template.Library()
 
-DAY, HOUR = "l, j F Y", "H:i"
-
 
 @register.filter
 def until(starts_at: datetime, ends_at: datetime) -> str:
-    """Such as "Monday, 3 June 2030, 10:00 to 10:30 UTC"."""
+    """Such as "Monday, June 3, 2030, 10 a.m. to 10:30 a.m. UTC", in the reader's language."""
     start, end = starts_at.astimezone(UTC), ends_at.astimezone(UTC)
-    end_format = HOUR if start.date() == end.date() else f"{DAY}, {HOUR}"
-    return _("%(start)s to %(end)s UTC") % {
-        "start": formats.date_format(start, f"{DAY}, {HOUR}"),
-        "end": formats.date_format(end, end_format),
+    ends = _hour(end) if start.date() == end.date() else _day_and_hour(end)
+    return _("%(start)s to %(end)s UTC") % {"start": _day_and_hour(start), "end": ends}
+
+
+def _day_and_hour(moment: datetime) -> str:
+    return _("%(weekday)s, %(day)s, %(hour)s") % {
+        "weekday": formats.date_format(moment, "l"),
+        "day": formats.date_format(moment, "DATE_FORMAT"),
+        "hour": _hour(moment),
     }
+
+
+def _hour(moment: datetime) -> str:
+    return formats.date_format(moment, "TIME_FORMAT")

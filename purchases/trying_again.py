@@ -1,0 +1,69 @@
+"""Buying once more what a hold ended of: the same offer, quantity and way of delivery."""
+
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.contrib.auth.models import User
+
+from offers import catalog, targeting
+from purchases import checkout
+from purchases.errors import NotEnded, PurchaseNotFound
+from purchases.models import Purchase
+from purchases.states import Status
+
+
+def start(*, purchase_id: uuid.UUID, user: User, site_url: str, now: datetime) -> checkout.Started:
+    """Start the purchase anew, once: who asks twice gets the same new purchase twice.
+
+    Called by the pages outside any transaction. If the new one has ended as well, it is that one
+    which is tried again. Raises ``PurchaseNotFound`` for somebody else's, ``NotEnded``, and what
+    ``checkout.start`` raises.
+    """
+    ended = Purchase.objects.filter(pk=purchase_id, user=user).first()
+    if ended is None:
+        raise PurchaseNotFound
+    if ended.status != Status.RELEASED:
+        raise NotEnded
+    while True:
+        started = checkout.start(
+            user=user,
+            offer_id=ended.offer_id,
+            quantity=ended.quantity,
+            delivery_method=ended.delivery_method or None,
+            idempotency_key=_key(ended),
+            site_url=site_url,
+            now=now,
+        )
+        if not started.replayed or started.purchase.status != Status.RELEASED:
+            return started
+        ended = started.purchase
+
+
+def possible(user: User, purchases: Iterable[Purchase], *, now: datetime) -> set[uuid.UUID]:
+    """Which of the user's ``purchases`` have ended and can be had again now, as far as one can see.
+
+    Two queries, however many they are: for lists and pages. One that was tried again already is left
+    out, since the purchase that came of it is what counts. Whether the user may have so many, and
+    everything that changes meanwhile, is found out by ``start``.
+    """
+    ended = [purchase for purchase in purchases if purchase.status == Status.RELEASED]
+    if not ended or not catalog.is_selling():
+        return set()
+    tried = set(
+        Purchase.objects.filter(
+            user=user, idempotency_key__in=[_key(purchase) for purchase in ended]
+        ).values_list("idempotency_key", flat=True)
+    )
+    offers = targeting.buyable_by(user).in_bulk({purchase.offer_id for purchase in ended})
+    return {
+        purchase.pk
+        for purchase in ended
+        if _key(purchase) not in tried
+        and (offer := offers.get(purchase.offer_id)) is not None
+        and offer.refusal(now, quantity=purchase.quantity) is None
+    }
+
+
+def _key(purchase: Purchase) -> str:
+    return f"again:{purchase.pk}"
