@@ -1,5 +1,7 @@
 """What can go wrong with a delivery. No HTTP here: ``http_errors.py`` maps these."""
 
+from django.utils.translation import gettext_lazy as _
+
 from offers.errors import DomainError
 
 
@@ -52,4 +54,4 @@ class NotPaidFor(DomainError):
     """The purchase isn't paid: it was refunded, or is about to be."""
 
     code = "not_paid_for"
-    message = "This purchase isn't paid (any more), so nothing of it is handed out."
+    message = _("This purchase isn't paid (any more), so nothing of it is handed out.")

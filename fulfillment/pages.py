@@ -51,10 +51,11 @@ def _context(found: QuerySet[Purchase], *, comes_from_stripe: bool = False) -> d
         raise Http404
     now = timezone.now()
     fulfillment = Fulfillment.objects.filter(purchase=purchase).first()
-    context = {
+    context: dict[str, Any] = {
         "purchase": purchase,
         "fulfillment": fulfillment,
         "bought": bought.show_one(purchase, now=now, comes_from_stripe=comes_from_stripe),
+        "comes_from_stripe": comes_from_stripe,
         "is_coming": _is_coming(purchase, fulfillment),
     }
     if fulfillment is not None:

@@ -100,7 +100,7 @@ def offers_for(caller: Caller, event: Event, *, session: str | None = None) -> Q
 
 
 def buyable_by(caller: User) -> QuerySet[Offer]:
-    """The offers of all events that ``refuse_unless_eligible`` lets the caller buy, as one query."""
+    """The offers of all events that ``refuse_unless_eligible`` lets the caller buy: one query."""
     place = Registration.objects.filter(event=OuterRef("event"), user=caller)
     # Who is registered without sessions attends them all.
     attends = Exists(place.filter(sessions__isnull=True)) | Exists(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
+from django.utils.functional import SimpleLazyObject
 from django_structlog.middlewares import RequestMiddleware
 
 # No page asks for any of these; an injected script or a frame shall not either.
@@ -27,3 +28,10 @@ class RequestLog(RequestMiddleware):
     @staticmethod
     def format_request(request: HttpRequest) -> str:
         return f"{request.method} {request.path}"
+
+    @staticmethod
+    def bind_user_id(request: HttpRequest) -> None:
+        """Name whom the view has asked for. To ask only for the log would be two queries."""
+        is_lazy = isinstance(getattr(request, "user", None), SimpleLazyObject)
+        if not is_lazy or hasattr(request, "_cached_user"):  # where Django keeps the answer
+            RequestMiddleware.bind_user_id(request)

@@ -86,7 +86,7 @@ class NotEnded(DomainError):
     """Only what ended unpaid is tried again."""
 
     code = "not_ended"
-    message = "This purchase hasn't ended, so there is nothing to try again."
+    message = _("This purchase hasn't ended, so there is nothing to try again.")
 
 
 class PaymentProviderUnavailable(DomainError):

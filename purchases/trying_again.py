@@ -43,9 +43,9 @@ def start(*, purchase_id: uuid.UUID, user: User, site_url: str, now: datetime) -
 def possible(user: User, purchases: Iterable[Purchase], *, now: datetime) -> set[uuid.UUID]:
     """Which of the user's ``purchases`` have ended and can be had again now, as far as one can see.
 
-    Two queries, however many they are: for lists and pages. One that was tried again already is left
-    out, since the purchase that came of it is what counts. Whether the user may have so many, and
-    everything that changes meanwhile, is found out by ``start``.
+    Two queries, however many they are: for lists and pages. One that was tried again already is
+    left out, since the purchase that came of it is what counts. Whether the user may have so many,
+    and everything that changes meanwhile, is found out by ``start``.
     """
     ended = [purchase for purchase in purchases if purchase.status == Status.RELEASED]
     if not ended or not catalog.is_selling():

@@ -7,6 +7,7 @@ import pytest
 
 from fulfillment.bookings import following, reminders
 from fulfillment.bookings.models import TimeSlot
+from fulfillment.templatetags.booked_time import until
 from purchases import mail
 from purchases.models import Purchase
 from tests.booked_services import (
@@ -97,7 +98,7 @@ def test_reminder_comes_once_a_day_before_and_again_after_a_move(service: Servic
     reminder = purchase.emails.filter(occasion="service_reminder").latest("pk")
     assert reminder.reference == second.starts_at.isoformat()
     text = mail.message(reminder, purchase).body
-    assert f"{second.starts_at:%H:%M} to {second.ends_at:%H:%M} UTC" in text
+    assert until(second.starts_at, second.ends_at) in text
 
 
 def test_who_booked_just_now_is_reminded_no_sooner_than_two_hours_later(service: Service) -> None:

@@ -127,6 +127,9 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
     "GET /purchases": (PAGE_OF_ONES_OWN, nothing),
     "GET /purchases/<uuid:purchase_id>": (MINE | {"anonymous": 302}, nothing),
     "POST /purchases/<uuid:purchase_id>/cancel": (LOGIN_FIRST, nothing),
+    "POST /purchases/<uuid:purchase_id>/again": (LOGIN_FIRST, nothing),
+    # The page's own token counts, whoever brings it: test_mirror.
+    "GET /purchases/<uuid:purchase_id>/status": (everybody(404), nothing),
     # Whoever has a link has the right, and this is none; what links do: test_content_link.
     "GET /content/<str:token>": (everybody(404), nothing),
     "GET /purchases/<uuid:purchase_id>/code.svg": (MINE, nothing),

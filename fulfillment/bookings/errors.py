@@ -1,6 +1,10 @@
 """What can go wrong with a booking. No HTTP here: ``http_errors.py`` maps these."""
 
-from datetime import datetime
+from datetime import UTC, datetime
+
+from django.utils import formats
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
 from offers.errors import DomainError
 
@@ -9,7 +13,7 @@ class NoBooking(DomainError):
     """Nothing of this purchase can be booked: it is no service, or wasn't prepared yet."""
 
     code = "no_booking"
-    message = (
+    message = _(
         "There is nothing to book for this purchase. If it is a service that was paid just now, "
         "try again in a moment."
     )
@@ -19,7 +23,7 @@ class SlotNotFound(DomainError):
     """Unknown, of another offer, or called off."""
 
     code = "slot_not_found"
-    message = "There is no such time (any more): choose another."
+    message = _("There is no such time (any more): choose another.")
 
 
 class SlotTaken(DomainError):
@@ -27,23 +31,28 @@ class SlotTaken(DomainError):
 
     def __init__(self, *, left: int) -> None:
         self.left = left
-        seats = "seat is" if left == 1 else "seats are"
-        super().__init__(f"{left or 'No'} {seats} left at this time: choose another.")
+        said = ngettext(
+            "%(left)d seat is left at this time: choose another.",
+            "%(left)d seats are left at this time: choose another.",
+            left,
+        )
+        if left == 0:
+            said = gettext("No seats are left at this time: choose another.")
+        super().__init__(said % {"left": left})
 
 
 class SlotPast(DomainError):
     code = "slot_past"
-    message = "This time has begun already: choose a later one."
+    message = _("This time has begun already: choose a later one.")
 
 
 class TooLateToChange(DomainError):
     code = "too_late_to_change"
 
     def __init__(self, *, deadline: datetime) -> None:
-        super().__init__(
-            f"This booking could be changed until {deadline:%d %B %Y, %H:%M} UTC. "
-            "Ask the organizer."
-        )
+        utc = formats.date_format(deadline.astimezone(UTC), "j F Y, H:i")
+        said = gettext("This booking could be changed until %(time)s UTC. Ask the organizer.")
+        super().__init__(said % {"time": utc})
 
 
 class InvalidTime(DomainError):

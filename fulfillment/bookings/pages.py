@@ -1,6 +1,8 @@
 """The attendee's forms about a booking, and its entry for their calendar."""
 
 import uuid
+from datetime import datetime
+from typing import cast
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -39,10 +41,10 @@ def book(request: HttpRequest, purchase_id: uuid.UUID) -> HttpResponse:
         now=timezone.now(),
         source="page",
     )
+    time = until(cast("datetime", booked.scheduled_at), cast("datetime", booked.ends_at))
     messages.success(
         request,
-        _("Booked: %(time)s. An invitation for your calendar is on its way.")
-        % {"time": until(*booked.time)},
+        _("Booked: %(time)s. An invitation for your calendar is on its way.") % {"time": time},
     )
     return _back(purchase_id)
 

@@ -1,3 +1,5 @@
+from django.utils.translation import gettext_lazy as _
+
 from offers.errors import DomainError
 
 
@@ -12,4 +14,4 @@ class NoCodeToShow(DomainError):
     """The purchase isn't the caller's, has no code, or its code isn't handed out (any more)."""
 
     code = "not_found"
-    message = "There is no code to show for this purchase."
+    message = _("There is no code to show for this purchase.")

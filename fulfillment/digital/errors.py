@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from django.utils.translation import gettext_lazy as _
+
 from offers.errors import DomainError
 
 SHOWN_PROBLEMS = 20
@@ -11,12 +13,12 @@ class LinkUnknown(DomainError):
     """Not signed by us, or of a purchase that got no content."""
 
     code = "link_unknown"
-    message = "This link is not complete. Open it from your purchase again."
+    message = _("This link is not complete. Open it from your purchase again.")
 
 
 class LinkExpired(DomainError):
     code = "link_expired"
-    message = "This link has expired. Your purchase has a new one for you."
+    message = _("This link has expired. Your purchase has a new one for you.")
 
 
 class ContentWithdrawn(DomainError):
@@ -26,19 +28,19 @@ class ContentWithdrawn(DomainError):
     """
 
     code = "content_withdrawn"
-    message = "This can't be opened any more."
+    message = _("This can't be opened any more.")
 
 
 class NothingToOpen(DomainError):
     code = "nothing_to_open"
-    message = "The organizer has nothing to open here at the moment."
+    message = _("The organizer has nothing to open here at the moment.")
 
 
 class ContentOutOfReach(DomainError):
     """The storage doesn't give the file out; alerted where it is raised."""
 
     code = "content_out_of_reach"
-    message = "The file can't be read at the moment. We know of it: try again a little later."
+    message = _("The file can't be read at the moment. We know of it: try again a little later.")
     retry_after = 60
 
 

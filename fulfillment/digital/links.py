@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.core import signing
 from django.db.models import F
+from django.utils.translation import gettext_lazy as _
 
 from fulfillment.digital.errors import (
     ContentWithdrawn,
@@ -25,9 +26,9 @@ from purchases.states import Status as PurchaseStatus
 # A dot, because a colon in a path is percent-encoded by some clients.
 SIGNER = signing.TimestampSigner(sep=".", salt="fulfillment.digital.links")
 
-REFUNDING = "Your money is on its way back, so this can't be opened any more."
-REFUNDED = "This purchase was refunded, so it can't be opened any more."
-REVOKED = "This was taken back by the organizer, so it can't be opened any more."
+REFUNDING = _("Your money is on its way back, so this can't be opened any more.")
+REFUNDED = _("This purchase was refunded, so it can't be opened any more.")
+REVOKED = _("This was taken back by the organizer, so it can't be opened any more.")
 
 
 def token_for(fulfillment_id: uuid.UUID) -> str:

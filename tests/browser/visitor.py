@@ -62,6 +62,7 @@ class Visitor:
         user: User | None = None,
         size: tuple[int, int] = DESKTOP,
         dark: bool = False,
+        scripts: bool = True,
     ) -> None:
         self.base_url = base_url
         self.problems: list[str] = []
@@ -72,6 +73,7 @@ class Visitor:
             color_scheme="dark" if dark else "light",
             reduced_motion="reduce",
             accept_downloads=True,
+            java_script_enabled=scripts,
         )
         self.context.set_default_timeout(PATIENCE_MS)
         if user is not None:
