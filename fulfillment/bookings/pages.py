@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 from fulfillment.bookings import booking as bookings
 from fulfillment.bookings import invitation
 from fulfillment.bookings.models import ServiceBooking
-from purchases.pages import telling_why_not
+from purchases.page_refusals import telling_why_not
 from purchases.viewsets import buyer
 
 
