@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Case, F, Q, QuerySet, When
 from waffle import switch_is_active
 
 from offers import history, targeting
@@ -23,6 +23,21 @@ def showable(offers: QuerySet[Offer], now: datetime) -> QuerySet[Offer]:
         | Q(inventory_total__gt=F("inventory_reserved") + F("inventory_sold")),
         is_active=True,
         is_archived=False,
+    )
+
+
+def on_display(offers: QuerySet[Offer], now: datetime) -> QuerySet[Offer]:
+    """The ones of ``offers`` that an event's page has: also what is sold out or starts later.
+
+    First what can be bought, then what is to come, then what is gone.
+    """
+    is_gone = Q(inventory_total__lte=F("inventory_reserved") + F("inventory_sold"))
+    return offers.filter(
+        Q(expires_at__isnull=True) | Q(expires_at__gt=now), is_active=True, is_archived=False
+    ).order_by(
+        Case(When(starts_at__gt=now, then=1), When(is_gone, then=2), default=0),
+        "created_at",
+        "pk",
     )
 
 

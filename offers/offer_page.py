@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any, ClassVar, cast
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models, transaction
@@ -13,13 +14,14 @@ from django.template.defaultfilters import date
 from django.template.loader import render_to_string
 from django.urls import path, reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import escape, format_html
 from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminURLInputWidget
 
 from offers import inventory, money, stripe_dashboard
-from offers.errors import OfferNotStarted
+from offers.errors import OfferNotStarted, SoldOut
 from offers.models import Event, Offer
+from offers.offer_card import Card
 from offers.offer_form import OfferForm, price_hint
 from offers.scoped_admin import EDITORS, ScopedAdmin, visible_to
 
@@ -41,6 +43,13 @@ DELIVERY = (
     "place, its duration and the times to choose from.</p>"
 )
 
+# It brings its own looks, since it stands on other people's pages and in e-mails.
+BUTTON = (
+    '<a href="{}" style="display:inline-block;padding:12px 24px;border-radius:8px;'
+    "background-color:#3730a3;color:#ffffff;font:600 16px sans-serif;"
+    'text-decoration:none">{}</a>'
+)
+
 
 class OfferPage(ScopedAdmin):
     """Mixed into the admin of offers."""
@@ -49,7 +58,8 @@ class OfferPage(ScopedAdmin):
     change_form_template = "admin/offers/offer/change_form.html"
     autocomplete_fields = ("event", "target_sessions", "target_ticket_tiers", "ticket_tier")
     readonly_fields = (
-        "sales", "sale_state", "stripe_product", "stripe_price", "created_at", "updated_at",
+        "sales", "sale_state", "link", "button", "stripe_product", "stripe_price", "created_at",
+        "updated_at",
     )  # fmt: skip
     formfield_overrides: ClassVar = {
         models.URLField: {"assume_scheme": "https", "widget": UnfoldAdminURLInputWidget},
@@ -63,7 +73,7 @@ class OfferPage(ScopedAdmin):
         stock, shown = ["inventory_total"], ["placement", "is_active"]
         if obj is not None:
             # Other names than the list's columns have: they are of the same class.
-            stock, shown = [*stock, "sales"], [*shown, "sale_state"]
+            stock, shown = [*stock, "sales"], [*shown, "sale_state", "link", "button"]
         groups: list[Any] = [
             (
                 "What is sold",
@@ -97,6 +107,31 @@ class OfferPage(ScopedAdmin):
     @admin.display(description="Now")
     def sale_state(self, offer: Offer) -> str:
         return standing(offer)
+
+    @admin.display(description="Link to it")
+    def link(self, offer: Offer) -> str:
+        return format_html(
+            '<code class="to-copy">{}</code> <span>For any e-mail or website: it '
+            "leads to the offer, whoever opens it, and says so when it is over.</span>",
+            self._address(offer),
+        )
+
+    @admin.display(description="Button for a website")
+    def button(self, offer: Offer) -> str:
+        html = format_html(BUTTON, self._address(offer), offer.title)
+        return format_html('<code class="to-copy">{}</code>', escape(html))
+
+    @staticmethod
+    def _address(offer: Any) -> str:
+        return f"{offer.site_url}{page_of(offer)}"
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        """Note this site's address with the offer: what is only shown is told nothing else."""
+        offer: Any = super().get_object(request, object_id, from_field)
+        if offer is not None:
+            own = request.build_absolute_uri("/").rstrip("/")
+            offer.site_url = settings.FRONTEND_URL or own
+        return offer
 
     @admin.display(description="Product at Stripe")
     def stripe_product(self, offer: Offer) -> str:
@@ -199,12 +234,16 @@ class OfferPage(ScopedAdmin):
         """Save what belongs to the offer, and say whether attendees see it now, and where."""
         super().save_related(request, form, formsets, change)
         offer = form.instance
-        where = reverse("offers-page", args=[offer.event.slug])
         told = format_html(
-            '{} <a href="{}">Open the page that they see</a>.', standing(offer), where
+            '{} <a href="{}">Open the page that they see</a>.', standing(offer), page_of(offer)
         )
         is_on_sale = offer.refusal(timezone.now(), quantity=1) is None
         messages.add_message(request, messages.SUCCESS if is_on_sale else messages.INFO, told)
+
+
+def page_of(offer: Offer) -> str:
+    """The offer's own page, the same whatever its placement."""
+    return reverse("offer-page", args=[offer.event.slug, offer.pk])
 
 
 def sketch(form: forms.ModelForm, stored: Offer | None) -> Offer:
@@ -235,7 +274,19 @@ def sketch(form: forms.ModelForm, stored: Offer | None) -> Offer:
 
 def rendered(request: HttpRequest, offer: Offer) -> str:
     """The page around the card, for a frame in which nothing can be sent and no script runs."""
-    context = {"offer": offer, "most": "", "key": "", "tier": None}
+    now = timezone.now()
+    refusal = offer.refusal(now, quantity=1)
+    card = Card(
+        offer=offer,
+        now=now,
+        # Whatever else keeps it from being sold is about to be mended, and said below the card.
+        refusal=refusal if isinstance(refusal, OfferNotStarted | SoldOut) else None,
+        chooses_delivery=offer.offer_type == Offer.Type.MERCHANDISE
+        and bool(offer.shipping_countries)
+        and offer.allows_collection,
+        address=page_of(offer) if offer.event_id else "",
+    )
+    context = {"card": card}
     return render_to_string("admin/offers/offer/preview.html", context, request=request)
 
 
@@ -257,7 +308,9 @@ def standing(offer: Offer) -> str:
     if refusal is None:
         return f"Attendees can buy it {'once it is saved' if offer._state.adding else 'now'}."
     if isinstance(refusal, OfferNotStarted):
-        return f"Attendees see it from {date(offer.starts_at, 'j F Y, H:i')} UTC on."
+        return f"Attendees can buy it from {date(offer.starts_at, 'j F Y, H:i')} UTC on."
+    if isinstance(refusal, SoldOut):
+        return "Attendees see that it is sold out."
     return f"Attendees don't see it: {refusal}"
 
 

@@ -55,6 +55,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", pages.events_page, name="events-page"),
     path("events/<slug:slug>/offers", pages.offers_page, name="offers-page"),
+    path("events/<slug:slug>/offers/<uuid:offer_id>", pages.offer_page, name="offer-page"),
     path("events/<slug:slug>/offers/success", success_page, name="success-page"),
     path("purchases", purchase_pages.purchases_page, name="purchases-page"),
     path("purchases/<uuid:purchase_id>", purchase_page, name="purchase-page"),

@@ -13,7 +13,7 @@ def chosen(offer: Offer, wanted: str | None) -> str:
     Empty for what is neither sent nor collected. Called by checkout, the second time under the
     offer's lock. Raises ``DeliveryMethodNotOffered``, which says what is possible.
     """
-    possible = _of(offer)
+    possible = ways(offer)
     if wanted is None:
         return possible[0] if possible else ""
     if wanted not in possible:
@@ -21,8 +21,11 @@ def chosen(offer: Offer, wanted: str | None) -> str:
     return wanted
 
 
-def _of(offer: Offer) -> list[DeliveryMethod]:
-    """The default first. An offer of old that has neither is for its organizer to hand over."""
+def ways(offer: Offer) -> list[DeliveryMethod]:
+    """What a buyer of ``offer`` can choose from, the default first; also asked by the pages.
+
+    An offer of old that has neither is for its organizer to hand over.
+    """
     if offer.offer_type != Offer.Type.MERCHANDISE:
         return []
     # Where a parcel goes is asked on Stripe's page, which a free offer never sees.

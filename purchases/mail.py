@@ -42,7 +42,9 @@ from django.utils.text import wrap
 
 from offers import row_queue
 from offers.contention import drop_broken_connection
+from offers.models import Offer
 from offers.wake import wake
+from purchases import placements
 from purchases.activity import log_activity, log_failure
 from purchases.models import Email, Purchase, Refund
 
@@ -250,12 +252,24 @@ def _refund(email: Email) -> dict[str, Any]:
     return {"refund": Refund.objects.get(pk=email.reference, purchase_id=email.purchase_id)}
 
 
+def _offers(email: Email) -> dict[str, Any]:
+    """What goes with what was bought, chosen as the letter is written; links need an address."""
+    if not settings.FRONTEND_URL:
+        return {}
+    placement = Offer.Placement.EMAIL
+    return {"offers": placements.going_with(email.purchase, placement, now=timezone.now())}
+
+
 # What the templates of an occasion get besides what all of them do.
-CONTEXT: dict[str, Callable[[Email], dict[str, Any]]] = {Email.Occasion.REFUNDED: _refund}
+CONTEXT: dict[str, Callable[[Email], dict[str, Any]]] = {
+    Email.Occasion.CONFIRMED: _offers,
+    Email.Occasion.REFUNDED: _refund,
+}
 
 
 def message(email: Email, purchase: Purchase) -> EmailMultiAlternatives:
     """The message as it goes out; a second copy has the same ``Message-ID``."""
+    email.purchase = purchase  # with its buyer and event, for those below who ask for it
     context = {
         "purchase": purchase,
         "site": settings.FRONTEND_URL,

@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import time_machine
@@ -111,7 +112,9 @@ def test_login_pages_do_not_let_passwords_be_tried_out(client: Client, path: str
 
 def test_visitors_see_the_offers_and_are_asked_to_log_in(client: Client) -> None:
     offer = OfferFactory()
-    assert "Log in to buy" in client.get(f"/events/{offer.event.slug}/offers").content.decode()
+    asked = press_buy(client, offer, 2)()
+    page = quote(f"/events/{offer.event.slug}/offers/{offer.pk}?quantity=2", safe="/")
+    assert asked.url == f"/login?next={page}"
     for url in ("/purchases", f"/events/{offer.event.slug}/offers/success"):
         assert client.get(url).url.startswith("/login?next=")
     assert client.get("/login").status_code == 200

@@ -118,8 +118,11 @@ API: dict[str, tuple[dict[str, int], Body]] = {
 }
 PAGES: dict[str, tuple[dict[str, int], Body]] = {
     "GET /": (everybody(200), nothing),
-    "GET /events/<slug:slug>/offers": (SEEN, nothing),
+    # Who isn't logged in is asked to, whether there is such an event or not.
+    "GET /events/<slug:slug>/offers": (SEEN | {"anonymous": 302}, nothing),
     "POST /events/<slug:slug>/offers": (LOGIN_FIRST, one_unit),
+    "GET /events/<slug:slug>/offers/<uuid:offer_id>": (SEEN | {"anonymous": 302}, nothing),
+    "POST /events/<slug:slug>/offers/<uuid:offer_id>": (LOGIN_FIRST, one_unit),
     "GET /events/<slug:slug>/offers/success": (
         each(302, 200, 404, 404, 404, 404, 404, 404, 404),
         lambda world: {"session_id": world.home.purchase.checkout_session_id},

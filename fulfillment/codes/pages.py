@@ -22,7 +22,7 @@ from rest_framework.views import APIView
 
 from fulfillment.codes import checking, qr, text
 from fulfillment.codes.errors import CodeNotFound
-from purchases.pages import telling_why_not
+from purchases.page_refusals import telling_why_not
 from purchases.viewsets import buyer, site_url
 
 View = Callable[..., HttpResponse]

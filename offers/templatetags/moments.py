@@ -7,6 +7,7 @@ browser knows it.
 from datetime import UTC, datetime
 
 from django import template
+from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -37,5 +38,6 @@ def time_left(until: datetime) -> SafeString:
     Without it, until when.
     """
     utc = until.astimezone(UTC)
-    said = _("until %(time)s UTC") % {"time": date_format(utc, "TIME_FORMAT")}
+    style = "TIME_FORMAT" if utc.date() == timezone.now().date() else "DATETIME_FORMAT"
+    said = _("until %(time)s UTC") % {"time": date_format(utc, style)}
     return format_html('<time datetime="{0}" data-until="{0}">{1}</time>', utc.isoformat(), said)
