@@ -11,8 +11,11 @@ from django.core.exceptions import ImproperlyConfigured
 STYLES = ("console", "json")
 
 
-# Whoever has the address of bought content has the content; a code opens doors.
-SECRET_ADDRESS = re.compile(r"(/(?:content|check-in)/)[^\s/?]+")
+# Whoever has the address of bought content has the content; a code opens doors, and the link of a
+# letter an account.
+SECRET_ADDRESS = re.compile(
+    r"(/(?:content|check-in|register/link|password/reset/[^\s/?]+)/)[^\s/?]+"
+)
 # PostgreSQL quotes the row that it refuses, with whatever is in it: a name, an address.
 QUOTED_ROW = re.compile(r"DETAIL: .*")
 

@@ -1,18 +1,23 @@
 """Who somebody is, and what that alone allows: the login page, token renewal, permissions."""
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView
+from django.forms import Form
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.views.generic import FormView
 from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.serializers import TokenRefreshSerializer
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.utils import get_md5_hash_password
 
-from offers.throttling import LoginsPerAddress, LoginsPerName
+from offers.throttling import LoginsPerAddress, LoginsPerName, RateLimit
+from offers_project.accounts.forms import LoginForm
 
 
 class ByMembership(ModelBackend):
@@ -28,19 +33,43 @@ class ByMembership(ModelBackend):
         return set()
 
 
-class LimitedLogin(LoginView):
-    """Django's login, which refuses to check one password after another."""
+class Limited(FormView):
+    """Mixed into a page with a form, which asks too much of us when it is sent too often."""
 
-    def post(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+    limits: ClassVar[Sequence[type[RateLimit]]]
+
+    def refusal(self, form: Form) -> HttpResponse | None:
         """Count the attempt; 429 with ``Retry-After`` when it is one too many."""
-        for limit in (LoginsPerName(), LoginsPerAddress()):
-            if not limit.allow_request(request, self):
+        for limit in (kind() for kind in self.limits):
+            if not limit.allow_request(self.request, self):
                 seconds = int(limit.wait())
-                context = self.get_context_data(form=self.get_form_class()(request), wait=seconds)
+                context = self.get_context_data(
+                    form=form, wait=seconds, wait_minutes=math.ceil(seconds / 60)
+                )
                 answer = self.render_to_response(context, status=429)
                 answer["Retry-After"] = str(seconds)
                 return answer
-        return super().post(request, *args, **kwargs)
+        return None
+
+
+class LimitedLogin(Limited, LoginView):
+    """Django's login, which refuses to check one password after another."""
+
+    form_class = LoginForm
+    limits = (LoginsPerName, LoginsPerAddress)
+
+    def post(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+        refused = self.refusal(self.get_form_class()(request))
+        return refused or super().post(request, *args, **kwargs)
+
+
+class AttendeeLogin(LimitedLogin):
+    """The attendee's, who needs no form when they are logged in and weren't sent here."""
+
+    def get(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+        if request.user.is_authenticated and not self.get_redirect_url():
+            return HttpResponseRedirect(self.get_success_url())
+        return super().get(request, *args, **kwargs)
 
 
 class BackOfficeLogin(LimitedLogin):

@@ -8,6 +8,7 @@ SWEEPS: dict[str, dict[str, Any]] = {
     "process stored Stripe events": {"task": "purchases.process_events", "schedule": 30.0},
     "send refunds": {"task": "purchases.send_refunds", "schedule": 30.0},
     "send e-mails": {"task": "purchases.send_emails", "schedule": 30.0},
+    "send letters about accounts": {"task": "accounts.send_letters", "schedule": 30.0},
     "deliver what was paid for": {"task": "fulfillment.deliver", "schedule": 30.0},
     "deliver webhooks": {"task": "purchases.deliver_webhooks", "schedule": 30.0},
     "run bulk actions": {"task": "purchases.run_bulk_jobs", "schedule": 30.0},

@@ -109,6 +109,8 @@ PURCHASE_RATE_LIMIT = rate("PURCHASE_RATE_LIMIT", "10/m")
 PURCHASE_RATE_LIMIT_IP = rate("PURCHASE_RATE_LIMIT_IP", "600/m")
 LOGIN_RATE_LIMIT = rate("LOGIN_RATE_LIMIT", "10/m")
 LOGIN_RATE_LIMIT_IP = rate("LOGIN_RATE_LIMIT_IP", "300/m")
+LETTER_RATE_LIMIT = rate("LETTER_RATE_LIMIT", "5/h")
+LETTER_RATE_LIMIT_IP = rate("LETTER_RATE_LIMIT_IP", "300/h")
 
 # -- Calling organizations' endpoints -------------------------------------------------------------
 # Plain HTTP and this machine itself: for trying out and for tests.
@@ -161,6 +163,7 @@ INSTALLED_APPS = [
     "offers",
     "purchases",
     "fulfillment",
+    "offers_project.accounts",
 ]
 if LOCAL_RUN:
     INSTALLED_APPS.append("offers_project.local")
@@ -220,6 +223,8 @@ AUTHENTICATION_BACKENDS = ["offers_project.login.ByMembership"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "purchases-page"
 LOGOUT_REDIRECT_URL = "login"
+# Seconds that the link in a letter works, the one of a registration too.
+PASSWORD_RESET_TIMEOUT = 24 * 3600
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]

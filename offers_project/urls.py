@@ -17,8 +17,9 @@ from fulfillment.viewsets import PurchaseViewSet
 from offers.throttling import LoginsPerAddress, LoginsPerName
 from offers.viewsets import EventViewSet, OfferViewSet
 from offers_project import health
+from offers_project.accounts import pages as accounts
 from offers_project.http_errors import refusing_with_a_page
-from offers_project.login import BackOfficeLogin, LimitedLogin
+from offers_project.login import AttendeeLogin, BackOfficeLogin
 from purchases import pages, purchase_pages
 from purchases.viewsets import StripeWebhookView
 
@@ -79,8 +80,20 @@ urlpatterns = [
     path("purchases/<uuid:purchase_id>/booking/cancel", bookings.cancel, name="booking-cancel"),
     path("purchases/<uuid:purchase_id>/booking.ics", bookings.calendar_entry, name="booking-ics"),
     path("language", set_language, name="set-language"),
-    path("login", LimitedLogin.as_view(), name="login"),
+    path("login", AttendeeLogin.as_view(), name="login"),
     path("logout", LogoutView.as_view(), name="logout"),
+    path("register", accounts.Register.as_view(), name="register"),
+    path("register/sent", accounts.RegisterSent.as_view(), name="register-sent"),
+    path("register/link/<str:token>", accounts.register_link, name="register-link"),
+    path("register/password", accounts.FirstPassword.as_view(), name="register-password"),
+    path("password/reset", accounts.ResetPassword.as_view(), name="password-reset"),
+    path("password/reset/sent", accounts.ResetSent.as_view(), name="password-reset-sent"),
+    path(
+        "password/reset/<str:uidb64>/<str:token>",
+        accounts.NewPassword.as_view(),
+        name="password-reset-link",
+    ),
+    path("password/change", accounts.ChangePassword.as_view(), name="password-change"),
     path("livez", health.livez),
     path("readyz", health.readyz),
     path("metrics", ExportToDjangoView),

@@ -198,7 +198,15 @@ def has_address(user: User) -> bool:
 
 def _send(email: Email, purchase: Purchase) -> None:
     """Hand one message to the server. Raises Undelivered, and whatever a template does."""
-    text = message(email, purchase)
+    hand_over(message(email, purchase), accepted=lambda: _mark_as_sent(email))
+    log_activity("email", purchase, occasion=email.occasion)
+
+
+def hand_over(text: EmailMultiAlternatives, *, accepted: Callable[[], None]) -> None:
+    """Give one message to the mail server, and call ``accepted`` before anything else can fail.
+
+    Called by whoever sends rows of a queue, outside any transaction. Raises ``Undelivered``.
+    """
     connection.close()  # a mail server takes its time
     server = get_connection()
     try:
@@ -207,18 +215,20 @@ def _send(email: Email, purchase: Purchase) -> None:
             server.open()
             server.send_messages([text])
         except OSError as error:  # those of smtplib too
-            raise Undelivered(error, purchase.user.email) from None
-        _mark_as_sent(email)
+            raise Undelivered(error, text.to[0]) from None
+        accepted()
     finally:
         with suppress(OSError):  # accepted is accepted, however the server says goodbye
             server.close()
-    log_activity("email", purchase, occasion=email.occasion)
 
 
 # A restart of PostgreSQL at this very moment is worth waiting for, well within the lease.
-@stamina.retry(
+patient = stamina.retry(
     on=(OperationalError, InterfaceError), attempts=None, timeout=30, wait_initial=0.1, wait_max=1
 )
+
+
+@patient
 def _mark_as_sent(email: Email) -> None:
     drop_broken_connection()
     Email.objects.filter(pk=email.pk).update(
@@ -270,28 +280,45 @@ CONTEXT: dict[str, Callable[[Email], dict[str, Any]]] = {
 def message(email: Email, purchase: Purchase) -> EmailMultiAlternatives:
     """The message as it goes out; a second copy has the same ``Message-ID``."""
     email.purchase = purchase  # with its buyer and event, for those below who ask for it
-    context = {
-        "purchase": purchase,
-        "site": settings.FRONTEND_URL,
-        "reference": email.reference,
-        **CONTEXT.get(email.occasion, lambda _: {})(email),
-    }
-    template = Engine.get_default().get_template(f"emails/{email.occasion}.txt")
-    text = template.render(Context(context, autoescape=False)).strip()
-    subject, _, body = text.partition("\n")
-    subject, body = one_line(subject), re.sub(r"\n{3,}", "\n\n", wrap(body.strip(), WIDTH))
-    html = render_to_string(f"emails/{email.occasion}.html", {**context, "subject": subject})
-    return EmailMultiAlternatives(
-        subject=subject,
-        body=f"{body}\n",
-        to=[purchase.user.email],
-        alternatives=[(html, "text/html")],
+    return compose(
+        email.occasion,
+        {
+            "purchase": purchase,
+            "site": settings.FRONTEND_URL,
+            "reference": email.reference,
+            **CONTEXT.get(email.occasion, lambda _: {})(email),
+        },
+        to=purchase.user.email,
+        number=f"{email.pk}.{purchase.pk}",
         attachments=[
             (attachment["name"], base64.b64decode(attachment["content"]), attachment["mimetype"])
             for attachment in email.attachments
         ],
+    )
+
+
+def compose(
+    occasion: str,
+    context: dict[str, Any],
+    *,
+    to: str,
+    number: str,
+    attachments: Sequence[tuple[str, bytes, str]] = (),
+) -> EmailMultiAlternatives:
+    """A message of the templates of ``occasion``, of which ``number`` is the only one."""
+    template = Engine.get_default().get_template(f"emails/{occasion}.txt")
+    text = template.render(Context(context, autoescape=False)).strip()
+    subject, _, body = text.partition("\n")
+    subject, body = one_line(subject), re.sub(r"\n{3,}", "\n\n", wrap(body.strip(), WIDTH))
+    html = render_to_string(f"emails/{occasion}.html", {**context, "subject": subject})
+    return EmailMultiAlternatives(
+        subject=subject,
+        body=f"{body}\n",
+        to=[to],
+        alternatives=[(html, "text/html")],
+        attachments=list(attachments),
         headers={
-            "Message-ID": f"<{email.pk}.{purchase.pk}@{_own_domain()}>",
+            "Message-ID": f"<{number}@{_own_domain()}>",
             # So that no vacation notice answers it: https://www.rfc-editor.org/rfc/rfc3834
             "Auto-Submitted": "auto-generated",
         },

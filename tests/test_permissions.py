@@ -75,6 +75,7 @@ MANAGED = {
 PAGE_OF_ONES_OWN = each(302, *[200] * 8)
 # Codes are for the organization's own people; the others' hear that there is none.
 CHECKED = each(302, 403, 403, 403, 200, 200, 200, 404, 200)
+NOT_FOR_LOGGED_IN = each(200, *[302] * 8)
 LOGIN_FIRST = everybody(302)  # to the login page, or back to the page with a message
 
 API: dict[str, tuple[dict[str, int], Body]] = {
@@ -147,9 +148,21 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
     "POST /purchases/<uuid:purchase_id>/booking": (LOGIN_FIRST, nothing),
     "POST /purchases/<uuid:purchase_id>/booking/cancel": (LOGIN_FIRST, nothing),
     "GET /purchases/<uuid:purchase_id>/booking.ics": (each(302, *[404] * 8), nothing),
-    "GET /login": (everybody(200), nothing),
+    # Who is logged in needs no form there, and none to register.
+    "GET /login": (NOT_FOR_LOGGED_IN, nothing),
     "POST /login": (everybody(302), lambda world: {"username": "buyer", "password": "secret"}),
     "POST /logout": (everybody(302), nothing),
+    # The answers are the same whoever has the address; what comes of them: test_registration.
+    "GET /register": (NOT_FOR_LOGGED_IN, nothing),
+    "POST /register": (everybody(302), lambda world: {"email": "new@example.org", "name": "New"}),
+    "GET /register/sent": (everybody(302), nothing),
+    "GET /register/link/<str:token>": (everybody(404), nothing),
+    "GET /register/password": (everybody(404), nothing),
+    "GET /password/reset": (everybody(200), nothing),
+    "POST /password/reset": (everybody(302), lambda world: {"email": "new@example.org"}),
+    "GET /password/reset/sent": (everybody(302), nothing),
+    "GET /password/reset/<str:uidb64>/<str:token>": (everybody(404), nothing),
+    "GET /password/change": (PAGE_OF_ONES_OWN, nothing),
     # Of a local run, as the tests are one.
     "GET /mail/": (everybody(200), nothing),
     "GET /mail/<slug:name>": (everybody(404), nothing),
@@ -159,6 +172,11 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
     "GET /readyz": (everybody(200), nothing),
     "GET /metrics": (everybody(200), nothing),
 }
+# These lead strangers somewhere else than to the login page.
+OPEN = (
+    "POST /login", "POST /logout", "POST /register", "GET /register/sent", "POST /password/reset",
+    "GET /password/reset/sent",
+)  # fmt: skip
 TABLE = API | PAGES
 
 
@@ -256,7 +274,8 @@ def test_page_answers_whom_it_should(entry: str) -> None:
             world.home.purchase.refresh_from_db()
             assert world.home.purchase.status == Status.PAID
         answers[who] = answer.status_code
-        if who == "anonymous" and answer.status_code == 302 and "log" not in entry:
+        is_sent_to_log_in = answer.status_code == 302 and entry not in OPEN
+        if who == "anonymous" and is_sent_to_log_in:
             assert answer.url.startswith("/login?next=")
     assert answers == expected
 

@@ -1,7 +1,7 @@
 """The words on the pages that the walks read and press, in one place."""
 
 # The login page
-USERNAME = "Username"
+USERNAME = "E-mail address or user name"
 PASSWORD = "Password"
 LOG_IN = "Log in"
 

@@ -1,0 +1,1 @@
+"""Accounts that attendees open by themselves: registration, forgotten and changed passwords."""
