@@ -37,9 +37,10 @@ TOO_WIDE = """() => {
     .slice(0, 3)
     .map(e => e.outerHTML.split('>')[0].replace(/\\s+/g, ' ').slice(0, 160) + '>');
 }"""
-# Cells of lists that are lower than what they say.
+# Cells of lists that are lower or narrower than what they say.
 CUT_OFF = """() => [...document.querySelectorAll('#result_list :is(td, th)')]
-  .filter(e => e.clientHeight && e.scrollHeight > e.clientHeight + 1)
+  .filter(e => e.clientHeight
+    && (e.scrollHeight > e.clientHeight + 1 || e.scrollWidth > e.clientWidth + 1))
   .slice(0, 3)
   .map(e => e.textContent.trim().replace(/\\s+/g, ' ').slice(0, 80))"""
 # What of axe's answer is shown; all of it would be megabytes for each page. `preload` fetches every
