@@ -37,6 +37,12 @@ TOO_WIDE = """() => {
     .slice(0, 3)
     .map(e => e.outerHTML.split('>')[0].replace(/\\s+/g, ' ').slice(0, 160) + '>');
 }"""
+# Cells of lists that are lower or narrower than what they say.
+CUT_OFF = """() => [...document.querySelectorAll('#result_list :is(td, th)')]
+  .filter(e => e.clientHeight
+    && (e.scrollHeight > e.clientHeight + 1 || e.scrollWidth > e.clientWidth + 1))
+  .slice(0, 3)
+  .map(e => e.textContent.trim().replace(/\\s+/g, ' ').slice(0, 80))"""
 # What of axe's answer is shown; all of it would be megabytes for each page. `preload` fetches every
 # stylesheet again for one experimental rule that is off by default.
 BARRIERS = """grave => axe.run({resultTypes: ['violations'], preload: false}).then(result =>
@@ -206,6 +212,8 @@ class Visitor:
     def look(self, name: str) -> None:
         """Judge the page as it is now, and take its picture under ``name``."""
         self._note_width()
+        if cut := self.page.evaluate(CUT_OFF):
+            self._note(f"cuts off: {cut}")
         self._note_barriers()
         self.shoot(name)
 
