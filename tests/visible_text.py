@@ -1,9 +1,8 @@
-"""What somebody reads on a page of ours, or hears: its text, without markup, addresses and scripts."""
+"""What somebody reads on a page of ours, or hears: its text, without markup and scripts."""
 
 import re
 from html.parser import HTMLParser
 
-# What isn't shown, and what has a language of its own.
 UNSEEN = frozenset({"script", "style"})
 READ_ALOUD = frozenset({"alt", "aria-label", "placeholder", "title"})
 
