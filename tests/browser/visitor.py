@@ -69,6 +69,7 @@ class Visitor:
         size: tuple[int, int] = DESKTOP,
         dark: bool = False,
         scripts: bool = True,
+        locale: str = "en-US",
     ) -> None:
         self.base_url = base_url
         self.problems: list[str] = []
@@ -80,6 +81,7 @@ class Visitor:
             reduced_motion="reduce",
             accept_downloads=True,
             java_script_enabled=scripts,
+            locale=locale,
         )
         self.context.set_default_timeout(PATIENCE_MS)
         if user is not None:

@@ -8,7 +8,7 @@
 
   // <time data-until="ISO 8601">: the time left, by this page's clock corrected by the server's.
   const inUnits = (number, unit) => number.toLocaleString(
-    document.documentElement.lang, { style: "unit", unit, unitDisplay: "short" });
+    document.documentElement.lang, { style: "unit", unit, unitDisplay: "long" });
   const left = (seconds) => {
     const days = Math.floor(seconds / 86400);
     const hours = Math.floor(seconds / 3600) % 24;
