@@ -152,6 +152,7 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
     "GET /login": (NOT_FOR_LOGGED_IN, nothing),
     "POST /login": (everybody(302), lambda world: {"username": "buyer", "password": "secret"}),
     "POST /logout": (everybody(302), nothing),
+    "POST /language": (everybody(302), lambda world: {"language": "de"}),
     # The answers are the same whoever has the address; what comes of them: test_registration.
     "GET /register": (NOT_FOR_LOGGED_IN, nothing),
     "POST /register": (everybody(302), lambda world: {"email": "new@example.org", "name": "New"}),
@@ -174,7 +175,7 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
 }
 # These lead strangers somewhere else than to the login page.
 OPEN = (
-    "POST /login", "POST /logout", "POST /register", "GET /register/sent", "POST /password/reset",
+    "POST /login", "POST /logout", "POST /language", "POST /register", "GET /register/sent", "POST /password/reset",
     "GET /password/reset/sent",
 )  # fmt: skip
 TABLE = API | PAGES
