@@ -42,21 +42,32 @@ class OfferQuery(serializers.Serializer):
     """The query string of the offer list."""
 
     event = serializers.SlugField(help_text="The event's slug.")
-    placement = serializers.ChoiceField(Offer.Placement.choices, required=False, allow_blank=True)
+    placement = serializers.ChoiceField(
+        Offer.Placement.choices,
+        required=False,
+        allow_blank=True,
+        help_text="Only offers that are to be shown there.",
+    )
     session = serializers.SlugField(
-        required=False, allow_blank=True, help_text="The slug of a session of the event."
+        required=False,
+        allow_blank=True,
+        help_text="The slug of a session of the event: offers for everyone, and for this session.",
     )
 
 
 class AvailabilityQuery(serializers.Serializer):
+    """The query string of the question whether an offer can be bought."""
+
     quantity = serializers.IntegerField(
-        min_value=1, max_value=settings.MAX_QUANTITY_PER_PURCHASE, default=1
+        min_value=1,
+        max_value=settings.MAX_QUANTITY_PER_PURCHASE,
+        default=1,
+        help_text="How many units the caller would like.",
     )
 
 
 @extend_schema_view(
     list=extend_schema(parameters=[OfferQuery]),
-    destroy=extend_schema(description="Archives the offer: what was sold keeps its record."),
 )
 class OfferViewSet(
     mixins.CreateModelMixin,

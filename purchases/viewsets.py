@@ -34,7 +34,8 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
     OpenApiParameter.HEADER,
-    description="At most 255 characters. The same key and body get the same purchase back.",
+    description="1 to 255 printable ASCII characters, a new UUID for each intention. The same key "
+    "and body are the same request, and are answered so; another body is refused with 422.",
 )
 IDEMPOTENT_REPLAYED = OpenApiParameter(
     "Idempotent-Replayed",
@@ -43,6 +44,15 @@ IDEMPOTENT_REPLAYED = OpenApiParameter(
     enum=["true"],
     required=True,
     response=[200],
+    description="The answer to a repetition: nothing was done now.",
+)
+MAYBE_REPLAYED = OpenApiParameter(
+    "Idempotent-Replayed",
+    str,
+    OpenApiParameter.HEADER,
+    enum=["true"],
+    response=[202],
+    description="There only in the answer to a repetition: no other refund was made.",
 )
 
 
@@ -105,7 +115,7 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
 
     @extend_schema(
         request=RefundRequestSerializer,
-        parameters=[IDEMPOTENCY_KEY],
+        parameters=[IDEMPOTENCY_KEY, MAYBE_REPLAYED],
     )
     @action(detail=True, methods=["post"])
     def refund(self, request: Request, pk: Any) -> Response:

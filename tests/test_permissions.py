@@ -181,8 +181,8 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
 }
 # These lead strangers somewhere else than to the login page.
 OPEN = (
-    "POST /login", "POST /logout", "POST /language", "POST /register", "GET /register/sent", "POST /password/reset",
-    "GET /password/reset/sent",
+    "POST /login", "POST /logout", "POST /language", "POST /register", "GET /register/sent",
+    "POST /password/reset", "GET /password/reset/sent",
 )  # fmt: skip
 TABLE = API | PAGES
 
