@@ -14,15 +14,21 @@ from offers.models import Offer
 SWITCH = "purchases"
 
 
-def showable(offers: QuerySet[Offer], now: datetime) -> QuerySet[Offer]:
-    """The ones of ``offers`` that can be bought at ``now``: ``Offer.refusal`` as SQL."""
+def on_sale(offers: QuerySet[Offer], now: datetime) -> QuerySet[Offer]:
+    """The ones of ``offers`` that are sold at ``now``, sold out or not."""
     return offers.filter(
         Q(starts_at__isnull=True) | Q(starts_at__lte=now),
         Q(expires_at__isnull=True) | Q(expires_at__gt=now),
-        Q(inventory_total__isnull=True)
-        | Q(inventory_total__gt=F("inventory_reserved") + F("inventory_sold")),
         is_active=True,
         is_archived=False,
+    )
+
+
+def showable(offers: QuerySet[Offer], now: datetime) -> QuerySet[Offer]:
+    """The ones of ``offers`` that can be bought at ``now``: ``Offer.refusal`` as SQL."""
+    return on_sale(offers, now).filter(
+        Q(inventory_total__isnull=True)
+        | Q(inventory_total__gt=F("inventory_reserved") + F("inventory_sold")),
     )
 
 

@@ -120,6 +120,7 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
     "GET /": (everybody(200), nothing),
     "GET /events/<slug:slug>/offers": (SEEN, nothing),
     "POST /events/<slug:slug>/offers": (LOGIN_FIRST, one_unit),
+    "GET /events/<slug:slug>/offers/live": (SEEN, nothing),
     "GET /events/<slug:slug>/offers/success": (
         each(302, 200, 404, 404, 404, 404, 404, 404, 404),
         lambda world: {"session_id": world.home.purchase.checkout_session_id},
