@@ -172,6 +172,7 @@ MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "offers_project.headers.closed_doors",
+    "offers_project.headers.unkept_unless_said",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "offers_project.headers.RequestLog",

@@ -130,6 +130,7 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
     "POST /events/<slug:slug>/offers": (LOGIN_FIRST, one_unit),
     "GET /events/<slug:slug>/offers/<uuid:offer_id>": (SEEN | {"anonymous": 302}, nothing),
     "POST /events/<slug:slug>/offers/<uuid:offer_id>": (LOGIN_FIRST, one_unit),
+    "GET /events/<slug:slug>/offers/live": (SEEN, nothing),
     "GET /events/<slug:slug>/offers/success": (
         each(302, 200, 404, 404, 404, 404, 404, 404, 404),
         lambda world: {"session_id": world.home.purchase.checkout_session_id},
