@@ -4,26 +4,13 @@ from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from django.views.decorators.http import require_safe
 
 from offers import catalog, targeting
 from offers.errors import EventNotFound
 from offers.http_caching import conditional
 from offers.models import Offer
-
-# A card says how many are left from here on.
-FEW = 10
-
-
-def left_in_words(left: int | None) -> str:
-    """What a card says of ``left`` units (``None`` is unlimited); nothing while there are many."""
-    if left is None or left > FEW:
-        return ""
-    if left == 0:
-        return _("sold out")
-    said = ngettext("only %(left)d left", "only %(left)d left", left)
-    return said % {"left": left}
+from offers.offer_card import FEW, left_in_words
 
 
 @require_safe

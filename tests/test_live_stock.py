@@ -10,8 +10,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 
-from offers.live_stock import FEW, left_in_words
 from offers.models import Offer
+from offers.offer_card import FEW, left_in_words
 from tests.conftest import Sandbox, buy
 from tests.factories import (
     EventFactory,
@@ -73,12 +73,17 @@ def test_hold_and_its_end_are_seen_at_once(
         {"is_active": False},
         {"is_archived": True},
         {"expires_at": timezone.now() - timedelta(seconds=1)},
-        {"starts_at": timezone.now() + timedelta(days=1)},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_offer_that_is_not_on_sale_is_not_there(client: Client, change: dict[str, Any]) -> None:
     assert stock(client, OfferFactory(**change)) is None
+
+
+def test_offer_whose_sale_is_to_come_is_not_over(client: Client) -> None:
+    """Its card is on the page already, and says from when on."""
+    offer = OfferFactory(starts_at=timezone.now() + timedelta(days=1), inventory_total=50)
+    assert stock(client, offer) == {"left": None, "said": "", "sold_out": False}
 
 
 def test_visitors_hear_of_what_their_page_shows(client: Client) -> None:

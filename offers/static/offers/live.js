@@ -2,8 +2,9 @@
 
    <script defer src="…/live.js" data-live="ADDRESS"></script>, with data-anonymous if nobody is
    logged in. A card is <article data-offer="ID"> with <span data-left>, <div data-buy> around what
-   one buys with, and <p data-sold-out hidden>. Without this script the page says what was left when
-   it was made, and the server refuses what isn't there any more, as it does anyway. */
+   one buys with, and <p data-sold-out hidden> with <span data-gone> in it. Without this script the
+   page says what was left when it was made, and the server refuses what isn't there any more, as
+   it does anyway. */
 "use strict";
 
 {
@@ -55,8 +56,9 @@
     const notice = part(card, "sold-out");
     setText(part(card, "left"), gone ? "" : stock.said);
     if (notice) {
-      notice.dataset.text ??= notice.textContent;
-      setText(notice, state === "over" ? words.over : notice.dataset.text);
+      const word = part(notice, "gone") || notice;
+      word.dataset.text ??= word.textContent;
+      setText(word, state === "over" ? words.over : word.dataset.text);
       notice.hidden = !gone;
     }
     if (buy && buy.hidden !== gone) {
@@ -73,7 +75,7 @@
 
   const status = document.createElement("p");
   status.setAttribute("role", "status");
-  status.className = "visually-hidden";
+  status.className = "unseen";
 
   const news = (card, stock, state, words) => {
     const said = state === "over" ? words.over : state === "many" ? words.back : stock.said;
