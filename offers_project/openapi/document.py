@@ -56,10 +56,6 @@ TAGS = [
         "description": "For members of the organization: set up offers, send money back.",
     },
     {"name": words.STRIPE, "description": "Not for you, unless you are Stripe."},
-    {
-        "name": words.WEBHOOKS,
-        "description": "What the organization's own server is sent when something has happened.",
-    },
 ]
 
 ENUMS: dict[str, dict[str, str]] = {
@@ -183,8 +179,12 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     fulfillment["description"] = (
         "What became of it. Null until a worker has taken it on, a moment after the payment."
     )
-    for scheme, description in SECURITY_SCHEMES.items():
-        result["components"]["securitySchemes"][scheme]["description"] = description
+    schemes = result["components"]["securitySchemes"]
+    result["components"]["securitySchemes"] = {
+        # In this order: a token is what most callers have.
+        scheme: {**schemes[scheme], "description": description}
+        for scheme, description in SECURITY_SCHEMES.items()
+    }
     events = webhooks.EXAMPLES
     schemas |= {webhooks.name_of(event): webhooks.schema_of(event) for event in events}
     result["webhooks"] = {event: webhooks.path_item(event) for event in events}
@@ -197,7 +197,7 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 def _contact() -> dict[str, str]:
     """Who answers the e-mails that this server sends."""
     name, address = parseaddr(settings.DEFAULT_FROM_EMAIL)
-    return {"name": name or "The operator of this server", "email": address}
+    return {"name": name or "the operator of this server", "email": address}
 
 
 def _null_by_itself(part: Any) -> None:

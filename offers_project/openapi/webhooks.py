@@ -3,7 +3,7 @@
 from typing import Any
 
 from offers_project.openapi.examples import OFFER_ID, PURCHASE_ID, example
-from offers_project.openapi.words import WEBHOOKS
+from offers_project.openapi.words import SELLING
 from purchases.subscribers.publishing import TEST, TYPES
 
 Schema = dict[str, Any]
@@ -199,7 +199,7 @@ def path_item(event: str) -> dict[str, Any]:
     return {
         "post": {
             "operationId": event.replace(".", "_"),
-            "tags": [WEBHOOKS],
+            "tags": [SELLING],
             "summary": SUMMARIES[event],
             "description": DESCRIPTION,
             "security": [],

@@ -23,7 +23,6 @@ PURCHASES = "purchases"
 BOOKINGS = "bookings"
 SELLING = "selling"
 STRIPE = "stripe"
-WEBHOOKS = "webhooks"
 
 
 @dataclass(frozen=True)
