@@ -6,7 +6,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
+from django.utils import timezone, translation
 from drf_spectacular.utils import (
     OpenApiParameter,
     extend_schema,
@@ -88,7 +88,10 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
         parameters=[IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED],
     )
     def create(self, request: Request) -> Response:
-        """Hold the units for some minutes and open the page on which they are paid."""
+        """Hold the units for some minutes and open the page on which they are paid.
+
+        That page, and the e-mails about the purchase, are in the language of `Accept-Language`.
+        """
         wanted = PurchaseRequestSerializer(data=request.data)
         wanted.is_valid(raise_exception=True)
         started = checkout.start(
@@ -98,6 +101,7 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
             delivery_method=wanted.validated_data.get("delivery_method"),
             idempotency_key=idempotency_key(request),
             site_url=site_url(request),
+            language=translation.get_language_from_request(request),
             now=timezone.now(),
         )
         return Response(
