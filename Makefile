@@ -9,7 +9,8 @@ REQUIREMENTS := requirements.txt offers_project/local/requirements.txt
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos lint typecheck bench clean
+CATALOGUE := offers_project/locale/de/LC_MESSAGES/django
+.PHONY: help run test chaos lint typecheck bench messages clean
 
 help:
 	@echo "make run        the whole service on http://127.0.0.1:8000 (PORT=, DATA_DIR=, HOST=, any setting)"
@@ -17,6 +18,7 @@ help:
 	@echo "make chaos      50 buyers while the parts and Stripe fail, 7 minutes (QUICK=1: one; SEED=)"
 	@echo "make bench      every admin page with 200,000 purchases, its queries explained (QUICK=1: few)"
 	@echo "make lint       ruff, mypy, and the linter of the OpenAPI document (with Node.js)"
+	@echo "make messages   what is to be translated, into the German catalogue, and that one compiled"
 	@echo "make clean      delete the virtual environment and caches, keep the data"
 
 # `exec`, so that the supervisor is this make's own child and sees it end.
@@ -40,6 +42,15 @@ typecheck: $(STAMP)
 
 bench: $(STAMP)
 	@exec $(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+
+# Needs GNU gettext. Neither lines nor dates are in the file, so only a message changes it; what has
+# no translation, or one that is only guessed, is counted and has to be written (tests/test_languages.py).
+messages: $(STAMP)
+	@LOCAL_RUN=1 OFFERS_OFFLINE=1 $(BIN)/python manage.py makemessages --verbosity 0 -l de \
+	  --no-location --no-wrap --no-obsolete -i '.*' -i 'tests/*' -i 'templates/admin/*'
+	@grep -v '^"POT-Creation-Date:' $(CATALOGUE).po > $(CATALOGUE).po.new
+	@mv $(CATALOGUE).po.new $(CATALOGUE).po
+	@msgfmt --check-format --statistics -o $(CATALOGUE).mo $(CATALOGUE).po
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache tests/clients/node_modules

@@ -3,6 +3,7 @@
 from functools import cache
 
 from babel import Locale
+from django.utils.translation import get_language, to_locale
 
 # `shipping_address_collection.allowed_countries` of https://docs.stripe.com/api/checkout/sessions/create
 # without its "ZZ", which is no country.
@@ -30,5 +31,6 @@ def names() -> dict[str, str]:
 
 
 def name(code: str) -> str:
-    """A country's name in English; the code itself where there is none."""
-    return names().get(code, code)
+    """A country's name in the reader's language; the code itself where there is none."""
+    territories = Locale.parse(to_locale(get_language() or "en")).territories
+    return str(territories.get(code, code))

@@ -10,6 +10,8 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 from django.views.defaults import page_not_found, server_error
 from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework import exceptions
@@ -111,8 +113,8 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
 }
 
 BUSY_PAGE = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><title>One moment</title>'
-    '<meta name="viewport" content="width=device-width"><h1>One moment</h1><p>{}</p></html>'
+    '<!doctype html><html lang="{language}"><meta charset="utf-8"><title>{title}</title>'
+    '<meta name="viewport" content="width=device-width"><h1>{title}</h1><p>{text}</p></html>'
 )
 
 
@@ -214,7 +216,9 @@ def busy(request: HttpRequest, error: Exception) -> HttpResponse:
         said = {"code": refusal.code, "detail": str(refusal), "attr": None}
         answer = JsonResponse({"type": "server_error", "errors": [said]})
     else:
-        answer = HttpResponse(BUSY_PAGE.format(refusal))
+        answer = HttpResponse(
+            BUSY_PAGE.format(language=get_language(), title=_("One moment…"), text=refusal)
+        )
     answer.status_code = HTTP_STATUS[offers.Busy]
     answer["Retry-After"] = str(refusal.retry_after)
     answer["Cache-Control"] = "no-store"

@@ -20,9 +20,10 @@ def page_language(
     by_visitor = LocaleMiddleware(get_response)
 
     def answer(request: HttpRequest) -> HttpResponse:
-        if not request.path_info.startswith(ENGLISH_ONLY):
-            return by_visitor(request)
+        # Also of a page: the thread's next request must not begin in this visitor's language.
         with translation.override("en"):
-            return get_response(request)
+            if request.path_info.startswith(ENGLISH_ONLY):
+                return get_response(request)
+            return by_visitor(request)
 
     return answer

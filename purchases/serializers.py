@@ -4,6 +4,8 @@ import uuid
 from typing import Any, ClassVar
 
 from django.conf import settings
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
@@ -36,7 +38,11 @@ class PurchaseRequestSerializer(serializers.Serializer):
         DeliveryMethod.choices,
         required=False,
         help_text="Of merchandise; left out: it is sent if the offer is, and collected if not.",
-        error_messages={"invalid_choice": f"Use one of {', '.join(DeliveryMethod.values)}."},
+        error_messages={
+            "invalid_choice": format_lazy(
+                _("Use one of {choices}."), choices=", ".join(DeliveryMethod.values)
+            )
+        },
     )
 
     def validate_quantity(self, quantity: int) -> int:

@@ -50,7 +50,8 @@ class TooLateToChange(DomainError):
     code = "too_late_to_change"
 
     def __init__(self, *, deadline: datetime) -> None:
-        utc = formats.date_format(deadline.astimezone(UTC), "j F Y, H:i")
+        # Translators: a point in time; letters as in Django's filter `date`.
+        utc = formats.date_format(deadline.astimezone(UTC), gettext("j F Y, H:i"))
         said = gettext("This booking could be changed until %(time)s UTC. Ask the organizer.")
         super().__init__(said % {"time": utc})
 

@@ -7,12 +7,14 @@
   const two = (number) => String(number).padStart(2, "0");
 
   // <time data-until="ISO 8601">: the time left, by this page's clock corrected by the server's.
+  const inUnits = (number, unit) => number.toLocaleString(
+    document.documentElement.lang, { style: "unit", unit, unitDisplay: "short" });
   const left = (seconds) => {
     const days = Math.floor(seconds / 86400);
     const hours = Math.floor(seconds / 3600) % 24;
     const minutes = Math.floor(seconds / 60) % 60;
     const clock = `${two(minutes)}:${two(seconds % 60)}`;
-    if (days) return `${days} d ${hours} h`;
+    if (days) return `${inUnits(days, "day")} ${inUnits(hours, "hour")}`;
     return hours ? `${hours}:${clock}` : clock;
   };
 
