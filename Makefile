@@ -17,7 +17,7 @@ help:
 	@echo "make test       the test suite (PYTEST_ARGS=)"
 	@echo "make chaos      50 buyers while the parts and Stripe fail, 7 minutes (QUICK=1: one; SEED=)"
 	@echo "make bench      every admin page with 200,000 purchases, its queries explained (QUICK=1: few)"
-	@echo "make lint       ruff and mypy"
+	@echo "make lint       ruff, mypy, and the linter of the OpenAPI document (with Node.js)"
 	@echo "make messages   what is to be translated, into the German catalogue, and that one compiled"
 	@echo "make clean      delete the virtual environment and caches, keep the data"
 
@@ -35,6 +35,7 @@ lint: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(MAKE) --no-print-directory typecheck
+	@$(BIN)/python -m tests.clients.lint
 
 typecheck: $(STAMP)
 	@OFFERS_OFFLINE=1 $(BIN)/mypy # the plugin loads the settings, and has no database
@@ -52,7 +53,7 @@ messages: $(STAMP)
 	@msgfmt --check-format --statistics -o $(CATALOGUE).mo $(CATALOGUE).po
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache tests/clients/node_modules
 
 # The stamp comes last, so an interrupted installation is done again; one file newer than the stamp too.
 $(STAMP): $(REQUIREMENTS)

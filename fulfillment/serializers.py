@@ -29,44 +29,80 @@ PAID_ONCE = (
 class FulfillmentSerializer(serializers.Serializer):
     """What all types have. The subclasses say, for the schema, what their ``describe`` adds."""
 
-    status = serializers.ChoiceField(Status.choices)
-    fulfilled_at = serializers.DateTimeField(allow_null=True)
+    status = serializers.ChoiceField(Status.choices, help_text="How far the delivery is.")
+    fulfilled_at = serializers.DateTimeField(
+        allow_null=True, help_text="When the buyer had it (UTC); null: not yet."
+    )
 
 
 class DigitalSerializer(FulfillmentSerializer):
-    type = serializers.ChoiceField([Type.DIGITAL.value])
-    content_url = serializers.URLField(allow_null=True)
-    access_code = serializers.CharField(allow_null=True)
-    access_codes = serializers.ListField(child=serializers.CharField(), allow_null=True)
-    downloads = serializers.IntegerField(allow_null=True, min_value=0)
+    """A download, an address, or codes. All is null until it is handed out, and once it is gone."""
+
+    type = serializers.ChoiceField([Type.DIGITAL.value], help_text="What kind of thing it is.")
+    content_url = serializers.URLField(
+        allow_null=True,
+        help_text="A secret address that works for some hours; each look at the purchase makes a "
+        "new one.",
+    )
+    access_code = serializers.CharField(allow_null=True, help_text="The first of `access_codes`.")
+    access_codes = serializers.ListField(
+        child=serializers.CharField(), allow_null=True, help_text="One for each unit, if any."
+    )
+    downloads = serializers.IntegerField(
+        allow_null=True, min_value=0, help_text="How often it was opened."
+    )
 
 
 class TicketSerializer(FulfillmentSerializer):
-    type = serializers.ChoiceField([Type.TICKET.value])
-    ticket_tier = serializers.CharField(allow_null=True)
-    previous_ticket_tier = serializers.CharField(allow_null=True)
-    ticket_code = serializers.CharField(allow_null=True)
+    """A better ticket. All is null until the buyer has it, and once it was taken back."""
+
+    type = serializers.ChoiceField([Type.TICKET.value], help_text="What kind of thing it is.")
+    ticket_tier = serializers.CharField(
+        allow_null=True, help_text="The slug of the tier that the buyer was moved to."
+    )
+    previous_ticket_tier = serializers.CharField(
+        allow_null=True, help_text="The slug of the tier that they had before."
+    )
+    ticket_code = serializers.CharField(
+        allow_null=True, help_text="What staff scan at the door, as text."
+    )
     ticket_code_url = serializers.URLField(
         allow_null=True, help_text="Its QR code, as a picture (SVG) for the buyer only."
     )
 
 
 class PhysicalSerializer(FulfillmentSerializer):
-    type = serializers.ChoiceField([Type.PHYSICAL.value])
-    delivery_method = serializers.ChoiceField(DeliveryMethod.choices, allow_null=True)
-    carrier = serializers.CharField(allow_null=True)
-    tracking_number = serializers.CharField(allow_null=True)
-    tracking_url = serializers.URLField(allow_null=True)
-    shipped_at = serializers.DateTimeField(allow_null=True)
-    delivered_at = serializers.DateTimeField(allow_null=True)
-    pickup_code = serializers.CharField(allow_null=True)
+    """Something that is sent, or collected at the event."""
+
+    type = serializers.ChoiceField([Type.PHYSICAL.value], help_text="What kind of thing it is.")
+    delivery_method = serializers.ChoiceField(
+        DeliveryMethod.choices, allow_null=True, help_text="Whether it is sent or collected."
+    )
+    carrier = serializers.CharField(
+        allow_null=True, help_text="Who carries the parcel; null: it isn't shipped (yet)."
+    )
+    tracking_number = serializers.CharField(
+        allow_null=True, help_text="The carrier's number for the parcel."
+    )
+    tracking_url = serializers.URLField(
+        allow_null=True, help_text="The carrier's page about it, if there is one."
+    )
+    shipped_at = serializers.DateTimeField(allow_null=True, help_text="When it was shipped (UTC).")
+    delivered_at = serializers.DateTimeField(
+        allow_null=True, help_text="When it arrived, or was collected (UTC)."
+    )
+    pickup_code = serializers.CharField(
+        allow_null=True, help_text="What the buyer shows to collect it; null once it is collected."
+    )
 
 
 class BookingSerializer(FulfillmentSerializer):
-    type = serializers.ChoiceField([Type.SERVICE.value])
-    scheduled_at = serializers.DateTimeField(allow_null=True)
-    ends_at = serializers.DateTimeField(allow_null=True)
-    location = serializers.CharField(allow_null=True)
+    """Something that is given at a time. All is null until there is a time."""
+
+    type = serializers.ChoiceField([Type.SERVICE.value], help_text="What kind of thing it is.")
+    scheduled_at = serializers.DateTimeField(allow_null=True, help_text="When it starts (UTC).")
+    ends_at = serializers.DateTimeField(allow_null=True, help_text="When it ends (UTC).")
+    location = serializers.CharField(allow_null=True, help_text="Where.")
     can_change_until = serializers.DateTimeField(
         allow_null=True, help_text="When its buyer can no longer move or cancel it."
     )

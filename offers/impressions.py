@@ -61,7 +61,8 @@ def note(request: HttpRequest, shown: Iterable[tuple[object, str]], *, now: date
     """Count the offers that are shown by the answer to ``request``: their ids and placements.
 
     Called where offers are listed, with the page that was asked for and no more. HEAD shows
-    nothing, nor do a prefetch and a robot's visit. One round trip, no query; raises nothing.
+    nothing, nor do a prefetch and a robot's visit; who asks whether the list that they have is
+    still right looked at it before. One round trip, no query; raises nothing.
     """
     if request.method != "GET" or not _is_a_visitor(request):
         return
@@ -78,6 +79,8 @@ def note(request: HttpRequest, shown: Iterable[tuple[object, str]], *, now: date
 
 
 def _is_a_visitor(request: HttpRequest) -> bool:
+    if "If-None-Match" in request.headers:
+        return False
     if ROBOTS.search(request.headers.get("User-Agent", "")):
         return False
     return not request.headers.get("Sec-Purpose", "").startswith("prefetch")

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from offers.errors import DomainError, NotEligible, OfferNotStarted, PurchasesDisabled, SoldOut
@@ -21,6 +22,16 @@ KINDS: dict[str, Any] = {
     Offer.Type.EXCLUSIVE_CONTENT: _("Exclusive content"),
     Offer.Type.SERVICE: _("Service"),
 }
+
+
+def left_in_words(left: int | None) -> str:
+    """What is said of ``left`` units (``None`` is unlimited); nothing while there are many."""
+    if left is None or left > FEW:
+        return ""
+    if left == 0:
+        return gettext("sold out")
+    said = ngettext("only %(left)d left", "only %(left)d left", left)
+    return said % {"left": left}
 
 
 @dataclass(frozen=True)
@@ -87,10 +98,10 @@ class Card:
         return min(max(self.quantity, 1), max(self.most, 1))
 
     @property
-    def few_left(self) -> int | None:
-        """What is left, where that is few enough to be said."""
+    def few_left(self) -> str:
+        """How few are left, where a buyer should know; that none is, the card says elsewhere."""
         left = self.offer.inventory_available
-        return left if left is not None and 0 < left <= FEW else None
+        return "" if left == 0 else left_in_words(left)
 
     @property
     def may_come_back(self) -> bool:

@@ -11,11 +11,15 @@ from rest_framework.exceptions import PermissionDenied
 from offers import countries, errors, history, inventory, money, targeting
 from offers.models import Event, EventSession, Offer, TicketTier
 
+# What the API's document says of every amount.
+AMOUNT = "A decimal string with exactly the digits of the currency: `50.00` USD, `500` JPY."
+
 
 class Amount(serializers.DecimalField):
     """An amount with exactly the digits of the currency beside it."""
 
     def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("help_text", f"In `currency`. {AMOUNT}")
         super().__init__(max_digits=12, decimal_places=3, coerce_to_string=True, **kwargs)
 
 
@@ -36,21 +40,41 @@ def apply_model_rules(offer: Offer) -> None:
 
 
 class EventPartSerializer(serializers.ModelSerializer):
+    """A session of an event: a talk, a workshop."""
+
     class Meta:
         model = EventSession
         fields = ("slug", "title", "starts_at", "ends_at")
+        extra_kwargs: ClassVar = {
+            "slug": {"help_text": "Its name in addresses; unique within the event."},
+            "title": {"help_text": "Its name for people."},
+            "starts_at": {"help_text": "When it starts (UTC), if that is known."},
+            "ends_at": {"help_text": "When it ends (UTC), if that is known."},
+        }
 
 
 class TicketTierSerializer(serializers.ModelSerializer):
+    """A kind of ticket."""
+
     class Meta:
         model = TicketTier
         fields = ("slug", "title")
+        extra_kwargs: ClassVar = {
+            "slug": {"help_text": "Its name in addresses; unique within the event."},
+            "title": {"help_text": "Its name for people."},
+        }
 
 
 class EventSerializer(serializers.ModelSerializer):
-    organization: Any = serializers.SlugRelatedField("slug", read_only=True)
-    sessions = EventPartSerializer(many=True, read_only=True)
-    ticket_tiers = TicketTierSerializer(many=True, read_only=True)
+    """Where offers are sold."""
+
+    organization: Any = serializers.SlugRelatedField(
+        "slug", read_only=True, help_text="The slug of who holds it."
+    )
+    sessions = EventPartSerializer(many=True, read_only=True, help_text="Its talks and workshops.")
+    ticket_tiers = TicketTierSerializer(
+        many=True, read_only=True, help_text="The kinds of tickets there are."
+    )
 
     class Meta:
         model = Event
@@ -58,13 +82,31 @@ class EventSerializer(serializers.ModelSerializer):
             "id", "slug", "title", "description", "organization", "is_public",
             "starts_at", "ends_at", "sessions", "ticket_tiers",
         )  # fmt: skip
+        extra_kwargs: ClassVar = {
+            "id": {"help_text": "Names it for good."},
+            "slug": {"help_text": "Its name in addresses and in queries."},
+            "title": {"help_text": "Its name for people."},
+            "description": {"help_text": "Plain text; may be empty."},
+            "starts_at": {"help_text": "When it starts (UTC), if that is known."},
+            "ends_at": {"help_text": "When it ends (UTC), if that is known."},
+        }
 
 
 class InventorySerializer(serializers.Serializer):
-    total = serializers.IntegerField(source="inventory_total", allow_null=True)
-    available = serializers.IntegerField(source="inventory_available", allow_null=True)
-    reserved = serializers.IntegerField(source="inventory_reserved")
-    sold = serializers.IntegerField(source="inventory_sold")
+    """How many units there are, as of now."""
+
+    total = serializers.IntegerField(
+        source="inventory_total", allow_null=True, help_text="The stock; null: unlimited."
+    )
+    available = serializers.IntegerField(
+        source="inventory_available",
+        allow_null=True,
+        help_text="Neither held nor sold; null: unlimited.",
+    )
+    reserved = serializers.IntegerField(
+        source="inventory_reserved", help_text="Held by purchases that are not paid yet."
+    )
+    sold = serializers.IntegerField(source="inventory_sold", help_text="Paid for.")
 
 
 @extend_schema_field({"type": "array", "items": {"type": "string"}})
@@ -77,7 +119,7 @@ class TargetSlugs(serializers.ListField):
         return [target.slug for target in data.all()]
 
 
-@extend_schema_field({"type": ["string", "null"]})
+@extend_schema_field({"type": "string"})
 class TierSlug(serializers.SlugField):
     """A ticket tier's slug; ``validate`` looks it up, since it is unique within an event only."""
 
@@ -94,28 +136,65 @@ class EventBySlug(serializers.SlugRelatedField):
         return event
 
 
+@extend_schema_field(
+    # Not `oneOf`, as drf-spectacular has it: to who doesn't look at formats, "" is both.
+    {
+        "anyOf": [
+            {"type": "string", "format": "uri", "maxLength": 1000},
+            {"type": "string", "maxLength": 0},
+        ]
+    }
+)
+class PictureURL(serializers.URLField):
+    """The address of a picture, or nothing."""
+
+
 def _one_of(choices: Any) -> dict[str, Any]:
     """Name the choices instead of quoting what was sent, which may not even be valid Unicode."""
     return {"error_messages": {"invalid_choice": f"Use one of {', '.join(choices.values)}."}}
 
 
 class OfferSerializer(serializers.ModelSerializer):
+    """Something limited that attendees of an event can buy."""
+
     # What the history says of how a change came.
     source_name = "API"
 
-    event = EventBySlug("slug", queryset=Event.objects.all())
-    price = Amount(min_value=0)
-    original_price = Amount(min_value=0, allow_null=True, required=False)
-    image_url = serializers.URLField(max_length=1000, required=False, allow_blank=True)
-    inventory = InventorySerializer(source="*", read_only=True)
+    event = EventBySlug("slug", queryset=Event.objects.all(), help_text="The event's slug.")
+    price = Amount(min_value=0, help_text=f"Of one unit, in `currency`; 0 is free. {AMOUNT}")
+    original_price = Amount(
+        min_value=0,
+        allow_null=True,
+        required=False,
+        help_text=f"The price before the reduction, to be shown struck through. {AMOUNT}",
+    )
+    image_url = PictureURL(
+        max_length=1000, required=False, allow_blank=True, help_text="Its picture; may be empty."
+    )
+    inventory = InventorySerializer(source="*", read_only=True, help_text="How many are left.")
     inventory_total = serializers.IntegerField(
-        min_value=0, max_value=2_147_483_647, allow_null=True, required=False, write_only=True
+        min_value=0,
+        max_value=2_147_483_647,
+        allow_null=True,
+        required=False,
+        write_only=True,
+        help_text="The stock, what is sold and held included; null: unlimited.",
     )
     max_per_user = serializers.IntegerField(
-        min_value=1, max_value=2_147_483_647, allow_null=True, required=False
+        min_value=1,
+        max_value=2_147_483_647,
+        allow_null=True,
+        required=False,
+        help_text="How many one attendee may buy in all; null: any number.",
     )
-    target_sessions = TargetSlugs(required=False)
-    target_ticket_tiers = TargetSlugs(required=False)
+    target_sessions = TargetSlugs(
+        required=False,
+        help_text="Slugs of sessions: for who is registered for one of them. Empty: for everyone.",
+    )
+    target_ticket_tiers = TargetSlugs(
+        required=False,
+        help_text="Slugs of ticket tiers: for who has one of them. Empty: for everyone.",
+    )
     ticket_tier: Any = TierSlug(
         allow_null=True,
         required=False,
@@ -138,8 +217,17 @@ class OfferSerializer(serializers.ModelSerializer):
         )  # fmt: skip
         read_only_fields = ("is_archived",)
         extra_kwargs: ClassVar = {
-            "offer_type": _one_of(Offer.Type),
-            "placement": _one_of(Offer.Placement),
+            "id": {"help_text": "Names it for good."},
+            "title": {"help_text": "Its name for people."},
+            "description": {"help_text": "Plain text; may be empty."},
+            "offer_type": {**_one_of(Offer.Type), "help_text": "What its buyers get."},
+            "placement": {**_one_of(Offer.Placement), "help_text": "Where it is to be shown."},
+            "starts_at": {"help_text": "When its sale starts (UTC); null: it has."},
+            "expires_at": {"help_text": "When its sale ends (UTC); null: it does not."},
+            "is_active": {"help_text": "Whether it is on sale, apart from its window and stock."},
+            "is_archived": {"help_text": "Whether it was withdrawn for good."},
+            "created_at": {"help_text": "When it was made (UTC)."},
+            "updated_at": {"help_text": "When it was last changed (UTC)."},
         }
 
     is_available = serializers.SerializerMethodField()
@@ -265,8 +353,12 @@ REASONS = [
 
 
 class AvailabilitySerializer(serializers.Serializer):
-    """The answer of ``offers/{id}/availability/``."""
+    """Whether the caller could buy now, and if not, why."""
 
-    available = serializers.BooleanField()
-    reason = serializers.ChoiceField(REASONS, allow_null=True)
-    inventory_available = serializers.IntegerField(allow_null=True)
+    available = serializers.BooleanField(help_text="Whether a purchase would be accepted now.")
+    reason = serializers.ChoiceField(
+        REASONS, allow_null=True, help_text="What it would be refused with; null: nothing."
+    )
+    inventory_available = serializers.IntegerField(
+        allow_null=True, help_text="How many are left; null: unlimited."
+    )

@@ -1,6 +1,6 @@
 """The API of events and offers."""
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -15,12 +15,21 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from offers import catalog, impressions, lifecycle, targeting
+from offers.http_caching import CONDITIONAL_HEADERS, ConditionalAnswers, not_modified
 from offers.models import Event, Offer
 from offers.pagination import BySlug
 from offers.serializers import AvailabilitySerializer, EventSerializer, OfferSerializer
 
 
-class EventViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+@extend_schema_view(
+    list=extend_schema(
+        parameters=CONDITIONAL_HEADERS, responses=not_modified(EventSerializer(many=True))
+    ),
+    retrieve=extend_schema(parameters=CONDITIONAL_HEADERS, responses=not_modified(EventSerializer)),
+)
+class EventViewSet(
+    ConditionalAnswers, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet
+):
     """Public events, and private ones the caller is registered for."""
 
     serializer_class = EventSerializer
@@ -28,6 +37,7 @@ class EventViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Ge
     pagination_class = BySlug
     lookup_field = "slug"
     lookup_value_converter = "slug"
+    conditional_actions: ClassVar = {"list": True, "retrieve": True}
     queryset = Event.objects.none()
 
     def get_queryset(self) -> QuerySet[Event]:
@@ -42,23 +52,39 @@ class OfferQuery(serializers.Serializer):
     """The query string of the offer list."""
 
     event = serializers.SlugField(help_text="The event's slug.")
-    placement = serializers.ChoiceField(Offer.Placement.choices, required=False, allow_blank=True)
+    placement = serializers.ChoiceField(
+        Offer.Placement.choices,
+        required=False,
+        allow_blank=True,
+        help_text="Only offers that are to be shown there.",
+    )
     session = serializers.SlugField(
-        required=False, allow_blank=True, help_text="The slug of a session of the event."
+        required=False,
+        allow_blank=True,
+        help_text="The slug of a session of the event: offers for everyone, and for this session.",
     )
 
 
 class AvailabilityQuery(serializers.Serializer):
+    """The query string of the question whether an offer can be bought."""
+
     quantity = serializers.IntegerField(
-        min_value=1, max_value=settings.MAX_QUANTITY_PER_PURCHASE, default=1
+        min_value=1,
+        max_value=settings.MAX_QUANTITY_PER_PURCHASE,
+        default=1,
+        help_text="How many units the caller would like.",
     )
 
 
 @extend_schema_view(
-    list=extend_schema(parameters=[OfferQuery]),
-    destroy=extend_schema(description="Archives the offer: what was sold keeps its record."),
+    list=extend_schema(
+        parameters=[OfferQuery, *CONDITIONAL_HEADERS],
+        responses=not_modified(OfferSerializer(many=True)),
+    ),
+    retrieve=extend_schema(parameters=CONDITIONAL_HEADERS, responses=not_modified(OfferSerializer)),
 )
 class OfferViewSet(
+    ConditionalAnswers,
     mixins.CreateModelMixin,
     mixins.ListModelMixin,
     mixins.RetrieveModelMixin,
@@ -71,6 +97,8 @@ class OfferViewSet(
     serializer_class = OfferSerializer
     http_method_names = ("get", "post", "patch", "delete", "head", "options")
     lookup_value_converter = "uuid"
+    # Whoever asks for availability is about to buy: nobody keeps that for them.
+    conditional_actions: ClassVar = {"list": True, "retrieve": True, "availability": False}
     queryset = Offer.objects.none()
 
     def get_permissions(self) -> list[Any]:
@@ -122,8 +150,8 @@ class OfferViewSet(
         lifecycle.archive(instance.pk, now=timezone.now(), source="API", actor=actor)
 
     @extend_schema(
-        parameters=[AvailabilityQuery],
-        responses=AvailabilitySerializer,
+        parameters=[AvailabilityQuery, *CONDITIONAL_HEADERS],
+        responses=not_modified(AvailabilitySerializer),
     )
     @action(detail=True)
     def availability(self, request: Request, pk: Any) -> Response:

@@ -1,4 +1,4 @@
-"""Middleware about headers: two that Django has no setting for, and a log without query strings."""
+"""Middleware about headers that Django has no setting for, and a log without query strings."""
 
 from collections.abc import Callable
 
@@ -17,6 +17,20 @@ def closed_doors(get_response: Callable[[HttpRequest], HttpResponse]) -> Callabl
         response = get_response(request)
         response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+        return response
+
+    return answer
+
+
+def unkept_unless_said(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable:
+    """Middleware: an answer that doesn't say who may keep it is kept by nobody.
+
+    Tokens, purchases, refusals: a cache may otherwise think for itself how long they are good.
+    """
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        response.headers.setdefault("Cache-Control", "private, no-store")
         return response
 
     return answer

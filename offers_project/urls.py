@@ -14,6 +14,7 @@ from fulfillment.codes.pages import CodeImage, check_in, check_in_code
 from fulfillment.digital.pages import content_page
 from fulfillment.pages import purchase_page, success_page
 from fulfillment.viewsets import PurchaseViewSet
+from offers.live_stock import offers_live
 from offers.throttling import LoginsPerAddress, LoginsPerName
 from offers.viewsets import EventViewSet, OfferViewSet
 from offers_project import health
@@ -56,6 +57,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", pages.events_page, name="events-page"),
     path("events/<slug:slug>/offers", pages.offers_page, name="offers-page"),
+    path("events/<slug:slug>/offers/live", offers_live, name="offers-live"),
     path("events/<slug:slug>/offers/<uuid:offer_id>", pages.offer_page, name="offer-page"),
     path("events/<slug:slug>/offers/success", success_page, name="success-page"),
     path("purchases", purchase_pages.purchases_page, name="purchases-page"),

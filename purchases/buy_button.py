@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.forms import UUIDField
@@ -12,8 +13,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from offers.throttling import PurchasesPerAddress, PurchasesPerUser
 from purchases import checkout
@@ -53,6 +54,7 @@ def _buy(request: HttpRequest, offer_id: str) -> HttpResponse:
         quantity=wanted.validated_data["quantity"],
         delivery_method=wanted.validated_data.get("delivery_method"),
         site_url=site_url(request),
+        language=get_language() or settings.LANGUAGE_CODE,
         now=timezone.now(),
     )
     try:

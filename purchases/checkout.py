@@ -80,14 +80,16 @@ def start(
     site_url: str,
     now: datetime,
     delivery_method: str | None = None,
+    language: str = "en",
 ) -> Started:
     """Hold ``quantity`` units for ``user`` and open their Checkout Session; free offers are paid.
 
     Called by the API outside any transaction. ``site_url`` is where Stripe sends the buyer back to.
-    Without a ``delivery_method`` merchandise is sent if its offer is, and collected if not. Raises
-    the errors of ``offers.errors`` and ``purchases.errors`` that the contract lists; after each of
-    them nothing is held, but for ``ProviderUnreachable``: there the hold stays until Stripe has
-    been asked what became of it.
+    Without a ``delivery_method`` merchandise is sent if its offer is, and collected if not.
+    ``language``, one of ``LANGUAGES``, is that of Stripe's page and of the e-mails; a repeated
+    request keeps the first one's. Raises the errors of ``offers.errors`` and ``purchases.errors``
+    that the contract lists; after each of them nothing is held, but for ``ProviderUnreachable``:
+    there the hold stays until Stripe has been asked what became of it.
     """
     fingerprint = _fingerprint(offer_id, quantity, delivery_method)
     if idempotency_key is not None:
@@ -111,6 +113,7 @@ def start(
             offer_id=offer_id,
             quantity=quantity,
             delivery_method=delivery_method,
+            language=language,
             idempotency_key=idempotency_key,
             fingerprint=fingerprint,
             page=f"{site_url}/events/{offer.event.slug}/offers",
@@ -164,6 +167,7 @@ def _hold(
     offer_id: uuid.UUID,
     quantity: int,
     delivery_method: str | None,
+    language: str,
     idempotency_key: str | None,
     fingerprint: str,
     page: str,
@@ -187,6 +191,7 @@ def _hold(
         idempotency_key=idempotency_key,
         request_fingerprint=fingerprint,
         delivery_method=delivery_methods.chosen(offer, delivery_method),
+        language=language,
     )
     if offer.price:
         purchase.checkout_expires_at = now + session_lifetime()
@@ -226,6 +231,7 @@ def _session_request(purchase: Purchase, offer: Offer, page: str) -> dict[str, A
         "mode": "payment",
         "line_items": [item | {"quantity": purchase.quantity}],
         "client_reference_id": str(purchase.pk),
+        "locale": purchase.language,
         "metadata": reference,
         "payment_intent_data": {"metadata": reference},
         "expires_at": int((purchase.created_at + session_lifetime()).timestamp()),

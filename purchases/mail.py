@@ -37,7 +37,7 @@ from django.core.validators import validate_email
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.template import Context, Engine
 from django.template.loader import get_template, render_to_string
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.text import wrap
 
 from offers import row_queue
@@ -278,7 +278,12 @@ CONTEXT: dict[str, Callable[[Email], dict[str, Any]]] = {
 
 
 def message(email: Email, purchase: Purchase) -> EmailMultiAlternatives:
-    """The message as it goes out; a second copy has the same ``Message-ID``."""
+    """The message as it goes out, in its buyer's language; a copy has the same ``Message-ID``."""
+    with translation.override(purchase.language):
+        return _in_active_language(email, purchase)
+
+
+def _in_active_language(email: Email, purchase: Purchase) -> EmailMultiAlternatives:
     email.purchase = purchase  # with its buyer and event, for those below who ask for it
     return compose(
         email.occasion,

@@ -52,6 +52,13 @@ class Purchase(models.Model):
     refunded_amount = models.DecimalField(max_digits=15, decimal_places=3, default=0)
     created_at = models.DateTimeField()
     paid_at = models.DateTimeField(null=True, blank=True)
+    language = models.CharField(
+        max_length=10,
+        default="en",
+        db_default="en",
+        editable=False,
+        help_text="The buyer's, when they bought it: of Stripe's page, and of e-mails about it.",
+    )
     refunded_at = models.DateTimeField(null=True, blank=True)
 
     idempotency_key = models.CharField(max_length=255, null=True, editable=False)

@@ -80,6 +80,8 @@ def _show_offers(request: HttpRequest, slug: str) -> HttpResponse:
             "in_event": [card for card in cards if card.offer.placement == "IN_EVENT"],
             "with_ticket": [card for card in cards if card.offer.placement == "CHECKOUT"],
             "more": page + 1 if len(found) > OFFERS_ON_A_PAGE else None,
+            # What is told of live stock is of all offers: of thousands that would be too much.
+            "is_whole": page == 1 and len(found) <= OFFERS_ON_A_PAGE,
             "placement": placements[0] if len(placements) == 1 else "",
         },
     )

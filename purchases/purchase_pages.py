@@ -6,6 +6,7 @@ of one purchase, which also show what it brought, are in ``fulfillment.pages``.
 
 import uuid
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core import signing
@@ -13,8 +14,8 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
@@ -96,6 +97,7 @@ def again(request: HttpRequest, purchase_id: uuid.UUID) -> HttpResponse:
         purchase_id=purchase_id,
         user=buyer(request),
         site_url=site_url(request),
+        language=get_language() or settings.LANGUAGE_CODE,
         now=timezone.now(),
     )
     if started.purchase.status == Status.AWAITING_PAYMENT:

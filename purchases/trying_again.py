@@ -13,7 +13,9 @@ from purchases.models import Purchase
 from purchases.states import Status
 
 
-def start(*, purchase_id: uuid.UUID, user: User, site_url: str, now: datetime) -> checkout.Started:
+def start(
+    *, purchase_id: uuid.UUID, user: User, site_url: str, now: datetime, language: str = "en"
+) -> checkout.Started:
     """Start the purchase anew, once: who asks twice gets the same new purchase twice.
 
     Called by the pages outside any transaction. If the new one has ended as well, it is that one
@@ -33,6 +35,7 @@ def start(*, purchase_id: uuid.UUID, user: User, site_url: str, now: datetime) -
             delivery_method=ended.delivery_method or None,
             idempotency_key=_key(ended),
             site_url=site_url,
+            language=language,
             now=now,
         )
         if not started.replayed or started.purchase.status != Status.RELEASED:

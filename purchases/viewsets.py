@@ -6,7 +6,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
+from django.utils import timezone, translation
 from drf_spectacular.utils import (
     OpenApiParameter,
     extend_schema,
@@ -34,7 +34,8 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
     OpenApiParameter.HEADER,
-    description="At most 255 characters. The same key and body get the same purchase back.",
+    description="1 to 255 printable ASCII characters, a new UUID for each intention. The same key "
+    "and body are the same request, and are answered so; another body is refused with 422.",
 )
 IDEMPOTENT_REPLAYED = OpenApiParameter(
     "Idempotent-Replayed",
@@ -43,6 +44,15 @@ IDEMPOTENT_REPLAYED = OpenApiParameter(
     enum=["true"],
     required=True,
     response=[200],
+    description="The answer to a repetition: nothing was done now.",
+)
+MAYBE_REPLAYED = OpenApiParameter(
+    "Idempotent-Replayed",
+    str,
+    OpenApiParameter.HEADER,
+    enum=["true"],
+    response=[202],
+    description="There only in the answer to a repetition: no other refund was made.",
 )
 
 
@@ -78,7 +88,10 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
         parameters=[IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED],
     )
     def create(self, request: Request) -> Response:
-        """Hold the units for some minutes and open the page on which they are paid."""
+        """Hold the units for some minutes and open the page on which they are paid.
+
+        That page, and the e-mails about the purchase, are in the language of `Accept-Language`.
+        """
         wanted = PurchaseRequestSerializer(data=request.data)
         wanted.is_valid(raise_exception=True)
         started = checkout.start(
@@ -88,6 +101,7 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
             delivery_method=wanted.validated_data.get("delivery_method"),
             idempotency_key=idempotency_key(request),
             site_url=site_url(request),
+            language=translation.get_language_from_request(request),
             now=timezone.now(),
         )
         return Response(
@@ -105,7 +119,7 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
 
     @extend_schema(
         request=RefundRequestSerializer,
-        parameters=[IDEMPOTENCY_KEY],
+        parameters=[IDEMPOTENCY_KEY, MAYBE_REPLAYED],
     )
     @action(detail=True, methods=["post"])
     def refund(self, request: Request, pk: Any) -> Response:

@@ -34,14 +34,20 @@ class Processes:
         self.url = f"http://127.0.0.1:{self.port}"
         self._children: list[tuple[Child, Callable[[], bool]]] = []
 
-    def start_web(self, *, workers: int, threads: int = 32) -> Child:
+    def start_web(
+        self,
+        *,
+        workers: int,
+        threads: int = 32,
+        application: str = "offers_project.wsgi:application",
+    ) -> Child:
         """Start granian with production's options; see ``wait_until_up``."""
         return self._start(
             "web",
             *("granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port)),
             *("--workers", str(workers), "--blocking-threads", str(threads)),
             *("--respawn-failed-workers", "--workers-kill-timeout", "1"),
-            "offers_project.wsgi:application",
+            application,
             is_up=self._web_is_up,
         )
 

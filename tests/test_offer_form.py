@@ -328,7 +328,7 @@ def test_preview_is_the_card_that_attendees_get(house: House) -> None:
 def test_preview_shows_what_it_can_of_a_form_half_written(house: House) -> None:
     sent = {"title": "Mug", "price": "1x", "currency": "e", "starts_at_0": "soon"}
     answer = preview(house.client, **sent, is_active="on").json()
-    assert "<h2>Mug</h2>" in answer["page"]
+    assert "<h3>Mug</h3>" in answer["page"]
     assert "Free" not in answer["page"]
     assert answer["said"] == "Mug, no price yet. Attendees can buy it once it is saved."
     assert answer["price_hint"] == "0 is free."
@@ -400,7 +400,7 @@ def test_who_only_looks_sees_the_card_too() -> None:
     world = World()
     url = page(Offer, "change", world.home.offer.pk)
     shown = browser_of(world["support"]).get(url).content.decode()
-    assert "Home offer</h2>" in html.unescape(re.findall(r'srcdoc="([^"]*)"', shown)[0])
+    assert "Home offer</a></h3>" in html.unescape(re.findall(r'srcdoc="([^"]*)"', shown)[0])
     assert 'name="title"' not in shown
 
 

@@ -6,6 +6,7 @@ it has one. The admin's pages have a table of their own, in test_admin_permissio
 
 import json
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,11 @@ def new_offer(world: World) -> dict[str, Any]:
 
 def one_unit(world: World) -> dict[str, Any]:
     return {"offer": str(world.home.offer.pk), "quantity": 1}
+
+
+def a_mailbox() -> str:
+    """Another one each time: letters to one are limited."""
+    return f"{uuid.uuid4().hex}@example.org"
 
 
 # What concerns one event, offer or purchase is asked about the first organization's private event,
@@ -124,6 +130,7 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
     "POST /events/<slug:slug>/offers": (LOGIN_FIRST, one_unit),
     "GET /events/<slug:slug>/offers/<uuid:offer_id>": (SEEN | {"anonymous": 302}, nothing),
     "POST /events/<slug:slug>/offers/<uuid:offer_id>": (LOGIN_FIRST, one_unit),
+    "GET /events/<slug:slug>/offers/live": (SEEN, nothing),
     "GET /events/<slug:slug>/offers/success": (
         each(302, 200, 404, 404, 404, 404, 404, 404, 404),
         lambda world: {"session_id": world.home.purchase.checkout_session_id},
@@ -152,14 +159,15 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
     "GET /login": (NOT_FOR_LOGGED_IN, nothing),
     "POST /login": (everybody(302), lambda world: {"username": "buyer", "password": "secret"}),
     "POST /logout": (everybody(302), nothing),
+    "POST /language": (everybody(302), lambda world: {"language": "de"}),
     # The answers are the same whoever has the address; what comes of them: test_registration.
     "GET /register": (NOT_FOR_LOGGED_IN, nothing),
-    "POST /register": (everybody(302), lambda world: {"email": "new@example.org", "name": "New"}),
+    "POST /register": (everybody(302), lambda world: {"email": a_mailbox(), "name": "New"}),
     "GET /register/sent": (everybody(302), nothing),
     "GET /register/link/<str:token>": (everybody(404), nothing),
     "GET /register/password": (everybody(404), nothing),
     "GET /password/reset": (everybody(200), nothing),
-    "POST /password/reset": (everybody(302), lambda world: {"email": "new@example.org"}),
+    "POST /password/reset": (everybody(302), lambda world: {"email": a_mailbox()}),
     "GET /password/reset/sent": (everybody(302), nothing),
     "GET /password/reset/<str:uidb64>/<str:token>": (everybody(404), nothing),
     "GET /password/change": (PAGE_OF_ONES_OWN, nothing),
@@ -174,8 +182,8 @@ PAGES: dict[str, tuple[dict[str, int], Body]] = {
 }
 # These lead strangers somewhere else than to the login page.
 OPEN = (
-    "POST /login", "POST /logout", "POST /register", "GET /register/sent", "POST /password/reset",
-    "GET /password/reset/sent",
+    "POST /login", "POST /logout", "POST /language", "POST /register", "GET /register/sent",
+    "POST /password/reset", "GET /password/reset/sent",
 )  # fmt: skip
 TABLE = API | PAGES
 

@@ -489,8 +489,8 @@ def test_late_payment_with_nothing_left_is_sent_back_and_the_buyer_is_told(
     first, second = outbox.outbox
     assert first.to == second.to == ["late@example.com"]
     assert "on its way back" in first.subject
-    assert "50.00 USD" in first.body
-    assert second.subject.startswith("Refunded: 50.00 USD")
+    assert "$50.00" in first.body
+    assert second.subject.startswith("Refunded: $50.00")
 
 
 def test_lateness_is_judged_by_the_time_of_payment_and_not_of_the_webhook(

@@ -86,6 +86,9 @@ def test_no_page_needs_what_the_policy_forbids() -> None:
     event = world.home.event.slug
     pages = [
         (Client(), "/login"),
+        (Client(), "/register"),
+        (Client(), "/password/reset"),
+        (buyer, "/password/change"),
         (buyer, "/"),
         (buyer, f"/events/{event}/offers"),
         (buyer, f"/events/{event}/offers/success?session_id={session}"),

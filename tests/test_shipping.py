@@ -312,7 +312,7 @@ def test_page_says_where_the_parcel_is() -> None:
     orders.mark_delivered(order.pk, now=timezone.now(), **BY)
     assert "DHL delivered it" in shown()
     refund(purchase)
-    assert "Your money went back" in shown()
+    assert "Your money was sent back" in shown()
     assert "00340" not in shown()
 
 

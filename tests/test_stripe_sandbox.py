@@ -109,6 +109,7 @@ def test_session_lives_half_an_hour_to_a_day(client: Any, seconds: int) -> None:
         ({"metadata": {"k" * 41: "v"}}, None, "metadata"),
         ({"metadata": {"k": "v" * 501}}, None, "metadata[k]"),
         ({"client_reference_id": "r" * 201}, None, "client_reference_id"),
+        ({"locale": "tlh"}, None, "locale"),
     ],
 )  # fmt: skip
 def test_invalid_parameters_are_named(

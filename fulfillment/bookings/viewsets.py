@@ -1,9 +1,9 @@
 """The API of bookings: actions on the buyer's own purchase."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_serializer
 from rest_framework import serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -26,19 +26,25 @@ class Earliest(NewestFirst):
 class SlotSerializer(serializers.ModelSerializer):
     """A time that can be chosen."""
 
-    seats_left = serializers.IntegerField(min_value=1)
-    location = serializers.CharField()
+    seats_left = serializers.IntegerField(min_value=1, help_text="How many can still be booked.")
+    location = serializers.CharField(help_text="Where; may be empty.")
 
     class Meta:
         model = TimeSlot
         fields = ("id", "starts_at", "ends_at", "seats_left", "location")
         read_only_fields = fields
+        extra_kwargs: ClassVar = {
+            "id": {"help_text": "To be sent to book it."},
+            "starts_at": {"help_text": "When it starts (UTC)."},
+            "ends_at": {"help_text": "When it ends (UTC)."},
+        }
 
 
+@extend_schema_serializer(component_name="Booking")  # BookingRequest, as a request
 class BookingRequestSerializer(serializers.Serializer):
     """The time that an attendee chose."""
 
-    slot = UUIDText()
+    slot = UUIDText(help_text="The id of one of the listed times.")
 
 
 class BookingActions(viewsets.GenericViewSet):

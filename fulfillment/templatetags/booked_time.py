@@ -17,6 +17,12 @@ def until(starts_at: datetime, ends_at: datetime) -> str:
     return _("%(start)s to %(end)s UTC") % {"start": _day_and_hour(start), "end": ends}
 
 
+@register.filter
+def on_weekday(moment: datetime) -> str:
+    """Such as "Monday, June 3, 2030, 10 a.m. UTC", in the reader's language."""
+    return f"{_day_and_hour(moment.astimezone(UTC))} UTC"
+
+
 def _day_and_hour(moment: datetime) -> str:
     return _("%(weekday)s, %(day)s, %(hour)s") % {
         "weekday": formats.date_format(moment, "l"),

@@ -1,4 +1,4 @@
-"""Points in time on attendees' pages: in words and UTC, which ``page.js`` makes local time of.
+"""Points in time as attendees read them: in words and UTC; on pages ``page.js`` makes local time.
 
 An event has no time zone of its own, and what a server thinks of a visitor's may be wrong: the
 browser knows it.
@@ -22,13 +22,18 @@ def moment(value: datetime, style: str = "DATETIME_FORMAT") -> SafeString:
 
     ``style`` is one of Django's format names, or "TIME_FORMAT" for the hour alone.
     """
-    utc = value.astimezone(UTC)
     return format_html(
-        '<time datetime="{}" data-local="{}">{} UTC</time>',
-        utc.isoformat(),
+        '<time datetime="{}" data-local="{}">{}</time>',
+        value.astimezone(UTC).isoformat(),
         style.partition("_")[0].lower(),
-        date_format(utc, style),
+        in_utc(value, style),
     )
+
+
+@register.filter
+def in_utc(value: datetime | None, style: str = "DATETIME_FORMAT") -> str:
+    """``{{ purchase.paid_at|in_utc }}``: the words alone, for e-mails; nothing of no time."""
+    return "" if value is None else f"{date_format(value.astimezone(UTC), style)} UTC"
 
 
 @register.simple_tag
@@ -37,7 +42,13 @@ def time_left(until: datetime) -> SafeString:
 
     Without it, until when.
     """
-    utc = until.astimezone(UTC)
-    style = "TIME_FORMAT" if utc.date() == timezone.now().date() else "DATETIME_FORMAT"
+    utc, now = until.astimezone(UTC), timezone.now()
+    style = "TIME_FORMAT" if utc.date() == now.date() else "DATETIME_FORMAT"
     said = _("until %(time)s UTC") % {"time": date_format(utc, style)}
-    return format_html('<time datetime="{0}" data-until="{0}">{1}</time>', utc.isoformat(), said)
+    return format_html(
+        # The server's clock goes with it: a visitor's may be minutes off.
+        '<time datetime="{0}" data-until="{0}" data-now="{1}">{2}</time>',
+        utc.isoformat(),
+        now.isoformat(),
+        said,
+    )

@@ -23,6 +23,10 @@ class ShowsErrors(forms.Form):
 
     ABOVE = "form-error"  # its id in the template
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.label_suffix = ""
+
     def full_clean(self) -> None:
         super().full_clean()
         if not self._errors:

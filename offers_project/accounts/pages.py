@@ -16,7 +16,7 @@ from django.contrib.auth.views import (
     RedirectURLMixin,
 )
 from django.forms import Form
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render, resolve_url
 from django.urls import reverse, reverse_lazy
 from django.utils.decorators import method_decorator
@@ -100,7 +100,8 @@ class Register(AsksForLetter):
     def get(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
         """Who is logged in has an account, and goes on to where they wanted to."""
         if request.user.is_authenticated:
-            return redirect(self.get_redirect_url() or settings.LOGIN_REDIRECT_URL)
+            onward = self.get_redirect_url() or resolve_url(settings.LOGIN_REDIRECT_URL)
+            return HttpResponseRedirect(onward)
         return super().get(request, *args, **kwargs)
 
 
@@ -198,7 +199,8 @@ class FirstPassword(FormView):
         self.request.session.pop(TOKEN, None)
         login(self.request, user)
         messages.success(self.request, _("Welcome! Your account is ready, and you are logged in."))
-        return redirect(page_of_ours(self.request, self.letter.next) or "events-page")
+        onward = page_of_ours(self.request, self.letter.next) or resolve_url("events-page")
+        return HttpResponseRedirect(onward)
 
 
 class NewPassword(PasswordResetConfirmView):

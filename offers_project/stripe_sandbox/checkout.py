@@ -18,6 +18,12 @@ from .store import Record
 
 SHORTEST_SECONDS = 30 * 60
 LONGEST_SECONDS = 24 * 60 * 60
+# Languages of Stripe's page; `auto` is the browser's.
+LOCALES = (
+    "auto", "bg", "cs", "da", "de", "el", "en", "en-GB", "es", "es-419", "et", "fi", "fil", "fr",
+    "fr-CA", "hr", "hu", "id", "it", "ja", "ko", "lt", "lv", "ms", "mt", "nb", "nl", "pl", "pt",
+    "pt-BR", "ro", "ru", "sk", "sl", "sv", "th", "tr", "vi", "zh", "zh-HK", "zh-TW",
+)  # fmt: skip
 
 CREATE_SESSION = endpoint(
     billing_address_collection=Text(choices=("auto", "required")),
@@ -46,7 +52,7 @@ CREATE_SESSION = endpoint(
         ),
         required=True,
     ),
-    locale=Text(longest=10),
+    locale=Text(choices=LOCALES),
     metadata=Metadata(),
     mode=Text(required=True, choices=("payment", "setup", "subscription")),
     payment_intent_data=Group(

@@ -252,6 +252,10 @@ def test_page_of_each_kind_of_delivery(
         queue.deliver_one(sold.pk, now=timezone.now())
         visitor.open(f"/purchases/{sold.pk}")
         visitor.look(f"bought-{name}")
+        if name == "ticket":
+            dark = visit(user, size=size, dark=True)
+            dark.open(f"/purchases/{sold.pk}")
+            dark.look("bought-ticket-dark")
         if name == "service":
             visitor.page.get_by_role("radio").first.check()
             visitor.press("Book this time")

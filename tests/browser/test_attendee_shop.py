@@ -153,7 +153,10 @@ def test_pages_of_single_offers_can_be_read(
         who.look(f"shop_offer_{name}")
 
 
-def test_attendee_buys_in_three_taps(visit: Callable[..., Visitor], stripe: Sandbox) -> None:
+def test_attendee_buys_in_three_taps(
+    visit: Callable[..., Visitor], stripe: Sandbox, settings: Any, live_server: Any
+) -> None:
+    settings.FRONTEND_URL = live_server.url
     fair = Fair()
     visitor = visit(fair.attendee, size=PHONE)
     visitor.open("/")

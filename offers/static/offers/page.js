@@ -68,7 +68,7 @@
   };
 
   document.addEventListener("DOMContentLoaded", () => {
-    const now = document.body.dataset.now; // the server's, when it made the page
+    const now = document.querySelector("time[data-now]")?.dataset.now; // the server's clock
     const skew = now ? new Date(now).getTime() - Date.now() : 0;
     sendOnce();
     toLocalTime();

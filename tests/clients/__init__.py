@@ -1,0 +1,1 @@
+"""Clients that are generated from the OpenAPI document, its linter, and Node.js for both."""
