@@ -2,12 +2,16 @@
 
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
+from django.db.models import F
 from django.forms import UUIDField
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -47,6 +51,10 @@ def _buy(request: HttpRequest, offer_id: str) -> HttpResponse:
     wanted = PurchaseRequestSerializer(data={**request.POST.dict(), "offer": offer_id})
     wanted.is_valid(raise_exception=True)
     key = UUIDField(required=False).clean(request.POST.get("key"))
+    now = timezone.now()
+    held = _held(buyer(request), wanted.validated_data, now=now)
+    if held is not None:
+        return redirect(held.checkout_url)
     start = partial(
         checkout.start,
         user=buyer(request),
@@ -55,7 +63,7 @@ def _buy(request: HttpRequest, offer_id: str) -> HttpResponse:
         delivery_method=wanted.validated_data.get("delivery_method"),
         site_url=site_url(request),
         language=get_language() or settings.LANGUAGE_CODE,
-        now=timezone.now(),
+        now=now,
     )
     try:
         purchase = _start(start, [key, *wanted.validated_data.values()] if key else None)
@@ -65,6 +73,28 @@ def _buy(request: HttpRequest, offer_id: str) -> HttpResponse:
     if purchase.status == Status.AWAITING_PAYMENT:
         return redirect(purchase.checkout_url)
     return redirect("purchase-page", purchase_id=purchase.pk)
+
+
+def _held(user: User, wanted: dict[str, Any], *, now: datetime) -> Purchase | None:
+    """The user's own unpaid hold of the same, at the price that is asked now.
+
+    Who came back from Stripe's page and presses Buy again means that one: a second hold would take
+    units from others, and might be paid as well. The browser may have kept the form with its key,
+    or asked for the page anew; other pages may be open, too.
+    """
+    same = Purchase.objects.filter(
+        user=user,
+        offer=wanted["offer"],
+        quantity=wanted["quantity"],
+        unit_price=F("offer__price"),
+        currency=F("offer__currency"),
+        status=Status.AWAITING_PAYMENT,
+        reserved_until__gt=now,
+        ending_until=None,
+    )
+    if "delivery_method" in wanted:
+        same = same.filter(delivery_method=wanted["delivery_method"])
+    return same.order_by("-reserved_until").first()
 
 
 def _start(start: Callable[..., Started], chosen: list[object] | None) -> Purchase:

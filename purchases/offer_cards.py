@@ -1,23 +1,33 @@
 """The cards of an event's offers for one visitor, at as few queries for fifty as for one."""
 
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from django.db.models import Q
 from django.urls import reverse
 
 from offers import catalog, targeting
 from offers.errors import DomainError, PurchasesDisabled
 from offers.models import Event, Offer
 from offers.offer_card import Card
-from purchases import delivery_methods
+from purchases import delivery_methods, trying_again
 from purchases.models import Purchase
-from purchases.states import STATUSES_IN_RESERVED_STOCK, STATUSES_IN_SOLD_STOCK
+from purchases.states import (
+    STATUSES_IN_RESERVED_STOCK,
+    STATUSES_IN_SOLD_STOCK,
+    ReleaseReason,
+    Status,
+)
+
+# As long as this, who let the time run out is told so on the way back from Stripe's page.
+MISSED_FOR = timedelta(hours=1)
 
 
 class Visit:
     """Somebody looking at an event's offers: what they have of it decides what they can buy.
 
-    Made by the pages; two queries for whoever is logged in, none for anybody else. ``chosen`` is
+    Made by the pages; two queries for whoever is logged in (two more for who has just missed the
+    time to pay), none for anybody else. ``chosen`` is
     what was filled in before: quantity and way of delivery, of the offer ``chosen_id`` or of all.
     ``posts_elsewhere`` is for cards on a page that isn't about buying: their forms are sent to the
     offers' own pages.
@@ -45,20 +55,31 @@ class Visit:
         self.is_selling = catalog.is_selling()
         registration = targeting.registration_of(caller, event)
         self.tier_id = registration.ticket_tier_id if registration else None
-        self._mine = (
-            list(
-                Purchase.objects.filter(
-                    user=caller,
-                    event=event,
-                    status__in=(*STATUSES_IN_RESERVED_STOCK, *STATUSES_IN_SOLD_STOCK),
-                ).order_by("reserved_until")
-            )
-            if caller.is_authenticated
-            else []
-        )
+        self._mine, self.missed = self._purchases_of(caller)
         self._owned: Counter[object] = Counter()
         for purchase in self._mine:
             self._owned[purchase.offer_id] += purchase.quantity
+
+    def _purchases_of(self, caller: targeting.Caller) -> tuple[list[Purchase], list[Purchase]]:
+        """What the caller has or holds of the event, and what they missed and can try again."""
+        if not caller.is_authenticated:
+            return [], []
+        has = Q(status__in=(*STATUSES_IN_RESERVED_STOCK, *STATUSES_IN_SOLD_STOCK))
+        missed = Q(
+            status=Status.RELEASED,
+            release_reason=ReleaseReason.EXPIRED,
+            reserved_until__gt=self.now - MISSED_FOR,
+        )
+        found = list(
+            Purchase.objects.filter(has | missed, user=caller, event=self.event).order_by(
+                "reserved_until"
+            )
+        )
+        mine = [each for each in found if each.status != Status.RELEASED]
+        had = {each.offer_id for each in mine}
+        ended = {each.offer_id: each for each in found if each.offer_id not in had}  # the last ones
+        again = trying_again.possible(caller, ended.values(), now=self.now)
+        return mine, [each for each in ended.values() if each.pk in again]
 
     @property
     def holds(self) -> list[Purchase]:

@@ -16,6 +16,7 @@ from waffle.models import Switch
 
 from offers import impressions
 from offers.models import Event, Offer
+from purchases import tasks
 from purchases.models import Purchase
 from purchases.states import Status
 from tests.conftest import counters
@@ -216,6 +217,74 @@ def test_open_hold_is_said_on_the_events_pages_with_the_way_to_pay(browser: Clie
         assert 'href="https://stripe.example/pay"' in page
     Purchase.objects.filter(pk=hold.pk).update(reserved_until=timezone.now() - HOUR)
     assert "Reserved for you" not in text_of(browser, page_of(offer))
+
+
+def test_buy_again_means_the_unpaid_hold_of_the_same(sandbox: Any, browser: Client) -> None:
+    offer = OfferFactory(shipping_countries=["DE"], allows_collection=True)
+
+    def buy(**chosen: Any) -> str:
+        """From the page as it is now, and so with another key each time."""
+        return browser.post(page_of(offer), form(browser, page_of(offer), **chosen)).url
+
+    first = buy(delivery_method="shipping")
+    assert buy(delivery_method="shipping") == first
+    assert buy() == first
+    assert counters(offer) == (1, 0)
+    others = {buy(delivery_method="collection"), buy(quantity=2, delivery_method="shipping")}
+    assert len(others | {first}) == 3
+    assert counters(offer) == (4, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reserved_until": timezone.now() - timedelta(seconds=1)},
+        {"ending_until": timezone.now() + timedelta(minutes=1)},
+        {"unit_price": 49, "total_price": 49},
+    ],
+    ids=["overdue", "being cancelled", "at another price"],
+)
+def test_buy_again_is_another_purchase_if_the_hold_is_not_as_good(
+    sandbox: Any, browser: Client, change: dict[str, Any]
+) -> None:
+    offer = OfferFactory()
+    first = browser.post(page_of(offer), form(browser, page_of(offer)))
+    Purchase.objects.update(**change)
+    assert browser.post(page_of(offer), form(browser, page_of(offer))).url != first.url
+    assert Purchase.objects.count() == 2
+
+
+def test_who_missed_the_time_to_pay_is_told_so_and_can_try_again(
+    sandbox: Any, browser: Client
+) -> None:
+    offer = OfferFactory(title="Hoodie")
+    said = "Your time to pay for 1 × Hoodie ran out. Nothing was charged."
+    pages = (f"/events/{offer.event.slug}/offers", page_of(offer))
+    for _ in range(2):
+        browser.post(page_of(offer), form(browser, page_of(offer)))
+        missed = Purchase.objects.latest("created_at")
+        assert said not in text_of(browser, page_of(offer))
+        Purchase.objects.filter(pk=missed.pk).update(reserved_until=timezone.now() - HOUR / 60)
+        tasks.end_overdue_holds()
+    for url in pages:
+        assert text_of(browser, url).count(said) == 1  # of two that were missed, the last
+    browser.post(f"/purchases/{missed.pk}/again")
+    assert said not in text_of(browser, page_of(offer))
+    assert "Reserved for you" in text_of(browser, page_of(offer))
+
+
+def test_what_was_missed_is_not_offered_again_once_it_is_long_ago_or_sold_out(
+    browser: Client,
+) -> None:
+    offer = OfferFactory(inventory_total=1)
+    missed = PurchaseFactory(offer=offer, user=browser.user, status=Status.RELEASED)
+    now = timezone.now()
+    for ago, is_told in ((HOUR / 2, True), (2 * HOUR, False)):
+        Purchase.objects.filter(pk=missed.pk).update(reserved_until=now - ago)
+        assert ("Try again" in text_of(browser, page_of(offer))) is is_told
+    Purchase.objects.filter(pk=missed.pk).update(reserved_until=now)
+    PurchaseFactory(offer=offer)
+    assert "Try again" not in text_of(browser, page_of(offer))
 
 
 def test_past_events_come_last_on_the_front_page(client: Client) -> None:
