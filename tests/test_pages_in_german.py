@@ -283,6 +283,7 @@ def test_each_end_of_a_hold(
     purchase = PurchaseFactory(offer=sell(), user=user, status=Status.RELEASED)
     Purchase.objects.update(release_reason=reason)
     assert "Noch einmal versuchen" in pages_of(browser, purchase)
+    is_german(browser.get(f"/events/{purchase.event.slug}/offers"))
     Offer.objects.update(is_active=False)
     assert "Im Moment lässt es sich nicht noch einmal kaufen." in pages_of(browser, purchase)
 
