@@ -1,4 +1,4 @@
-"""Each page that attendees see, for a browser that asks for German: nothing on it is English.
+"""Each page and letter that attendees get, for a browser that asks for German: nothing is English.
 
 Two ways to find what is: the catalogue's msgids that have another translation, and words that
 German hasn't, for texts that nobody marked. What organizers write is German here too.
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import time_machine
 from django.contrib.auth.models import User
+from django.core.mail import EmailMultiAlternatives
 from django.db import transaction
 from django.test import Client
 from django.utils import timezone, translation
@@ -27,7 +28,8 @@ from fulfillment.models import Fulfillment
 from fulfillment.shipping import orders
 from fulfillment.states import REVOKE
 from offers.models import Event, Offer
-from purchases.models import Purchase
+from purchases import mail
+from purchases.models import Email, Purchase
 from purchases.states import ReleaseReason, Status
 from tests import account_letters
 from tests.booked_services import Service
@@ -37,12 +39,14 @@ from tests.factories import (
     EventFactory,
     OfferFactory,
     PurchaseFactory,
+    RefundFactory,
     RegistrationFactory,
     TicketTierFactory,
     UserFactory,
     make_fulfillment,
 )
 from tests.test_languages import CATALOGUE, PLACEHOLDER, ROOT, messages, pairs, read
+from tests.test_mail import tell
 from tests.test_shipping import collected, paid, placed, ship
 from tests.ticket_upgrades import move_by_hand, refund, upgrade
 from tests.visible_text import visible_text
@@ -84,12 +88,16 @@ def is_german(answer: Any, *said: str, status: int = 200) -> str:
     assert answer.status_code == status
     html = answer.content.decode()
     assert '<html lang="de">' in html
-    text = visible_text(html)
+    text = has_no_english(visible_text(html))
+    for each in said:
+        assert each in text
+    return text
+
+
+def has_no_english(text: str) -> str:
     assert MSGIDS.findall(text) == [], text
     assert ENGLISH.findall(text) == [], text
     assert FORMAL.findall(text) == [], text
-    for each in said:
-        assert each in text
     return text
 
 
@@ -232,8 +240,18 @@ def test_too_many_tries(browser: Client, sell: Callable[..., Offer], settings: A
 # -- What was bought ------------------------------------------------------------------------------
 
 
+def is_german_letter(letter: EmailMultiAlternatives) -> None:
+    [(html, _)] = letter.alternatives
+    assert '<html lang="de">' in str(html)
+    for text in (letter.subject, letter.body, visible_text(str(html))):
+        has_no_english(re.sub(r"https?://\S+", "", str(text)))
+
+
 def pages_of(browser: Client, purchase: Purchase) -> str:
-    """The text of all pages about it, which are German."""
+    """The text of all pages about it, which are German, as are the letters so far."""
+    Purchase.objects.filter(pk=purchase.pk).update(language="de")
+    for email in Email.objects.filter(purchase=purchase):
+        is_german_letter(mail.message(email, Purchase.objects.get(pk=purchase.pk)))
     paths = (
         f"/events/{purchase.event.slug}/offers/success?session_id={purchase.checkout_session_id}",
         f"/purchases/{purchase.pk}",
@@ -381,6 +399,16 @@ def test_delivery_that_staff_took_back(
     assert "Der Veranstalter hat das zurückgenommen" in pages_of(browser, purchase)
 
 
+@pytest.mark.parametrize("occasion", Email.Occasion)
+def test_each_letter(user: User, sell: Callable[..., Offer], occasion: str) -> None:
+    for price in (Decimal(50), Decimal(0)):
+        facts = {"offer": sell(price=price), "user": user, "language": "de", "quantity": 2}
+        purchase = PurchaseFactory(status=Status.PAID, **facts)
+        row = RefundFactory(purchase=purchase, amount=Decimal(1), settled_at=timezone.now())
+        tell(purchase, occasion, reference=str(row.pk))
+        is_german_letter(mail.message(Email.objects.latest("pk"), purchase))
+
+
 # -- Accounts -------------------------------------------------------------------------------------
 
 
@@ -421,6 +449,19 @@ def test_registration(stranger: Client) -> None:
         stranger.get(account_letters.choose(stranger, link).headers["Location"]), "Willkommen!"
     )
     is_german(Client(headers=GERMAN).get(link), "Dieser Link geht nicht", status=404)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_letters_about_accounts(stranger: Client) -> None:
+    UserFactory(username="berta", email="berta@example.org")
+    UserFactory(username="carl", email="carl@example.org", is_active=False)
+    for ask in (account_letters.ask_to_register, account_letters.ask_for_reset):
+        for name in ("anna", "berta", "carl"):
+            ask(stranger, f"{name}@example.org")
+    account_letters.send()
+    assert len(account_letters.outbox()) == 5  # none about the password of nobody
+    for letter in account_letters.outbox():
+        is_german_letter(letter)
 
 
 @pytest.mark.django_db(transaction=True)
