@@ -260,7 +260,7 @@ def pages_of(browser: Client, purchase: Purchase) -> str:
     return " ".join(is_german(browser.get(path)) for path in paths)
 
 
-@pytest.mark.parametrize("status", set(Status) - {Status.RESERVED})
+@pytest.mark.parametrize("status", sorted(set(Status) - {Status.RESERVED}))
 def test_each_state_of_a_purchase(
     browser: Client, user: User, sell: Callable[..., Offer], status: str
 ) -> None:

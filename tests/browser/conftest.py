@@ -99,6 +99,7 @@ def stripe(calling_sandbox: SandboxProcess, settings: Any) -> Iterator[Sandbox]:
     """Stripe's sandbox, whose webhooks reach the site by themselves, over HTTP."""
     calling_sandbox.control("reset")
     settings.STRIPE_API_BASE = calling_sandbox.base_url
+    settings.FRONTEND_URL = ""  # buyers come back to the site that they left
     yield Sandbox(calling_sandbox)
     # No webhook may arrive in the next test's database.
     wait_for(lambda: all(map(delivered, calling_sandbox.get("webhooks")["data"])))
