@@ -10,13 +10,14 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 CATALOGUE := offers_project/locale/de/LC_MESSAGES/django
-.PHONY: help run test chaos lint typecheck bench messages clean
+.PHONY: help run test chaos lint typecheck bench bench-pages messages clean
 
 help:
 	@echo "make run        the whole service on http://127.0.0.1:8000 (PORT=, DATA_DIR=, HOST=, any setting)"
 	@echo "make test       the test suite (PYTEST_ARGS=)"
 	@echo "make chaos      50 buyers while the parts and Stripe fail, 7 minutes (QUICK=1: one; SEED=)"
 	@echo "make bench      every admin page with 200,000 purchases, its queries explained (QUICK=1: few)"
+	@echo "make bench-pages  how soon a phone shows the first offer on slow 4G (QUICK=1: one round)"
 	@echo "make lint       ruff, mypy, and the linter of the OpenAPI document (with Node.js)"
 	@echo "make messages   what is to be translated, into the German catalogue, and that one compiled"
 	@echo "make clean      delete the virtual environment and caches, keep the data"
@@ -42,6 +43,9 @@ typecheck: $(STAMP)
 
 bench: $(STAMP)
 	@exec $(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+
+bench-pages: $(STAMP)
+	@exec $(BIN)/python -m tests.bench.first_card $(if $(QUICK),--quick)
 
 # Needs GNU gettext. Neither lines nor dates are in the file, so only a message changes it; what has
 # no translation, or one that is only guessed, is counted and has to be written (tests/test_languages.py).
