@@ -9,13 +9,14 @@ REQUIREMENTS := requirements.txt offers_project/local/requirements.txt
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos lint typecheck bench clean
+.PHONY: help run test chaos lint typecheck bench bench-pages clean
 
 help:
 	@echo "make run        the whole service on http://127.0.0.1:8000 (PORT=, DATA_DIR=, HOST=, any setting)"
 	@echo "make test       the test suite (PYTEST_ARGS=)"
 	@echo "make chaos      50 buyers while the parts and Stripe fail, 7 minutes (QUICK=1: one; SEED=)"
 	@echo "make bench      every admin page with 200,000 purchases, its queries explained (QUICK=1: few)"
+	@echo "make bench-pages  how soon a phone shows the first offer on slow 4G (QUICK=1: one round)"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      delete the virtual environment and caches, keep the data"
 
@@ -39,6 +40,9 @@ typecheck: $(STAMP)
 
 bench: $(STAMP)
 	@exec $(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+
+bench-pages: $(STAMP)
+	@exec $(BIN)/python -m tests.bench.first_card $(if $(QUICK),--quick)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
