@@ -28,7 +28,7 @@ def left_in_words(left: int | None) -> str:
     """What is said of ``left`` units (``None`` is unlimited); nothing while there are many."""
     if left is None or left > FEW:
         return ""
-    if left == 0:
+    if left <= 0:
         return gettext("sold out")
     said = ngettext("only %(left)d left", "only %(left)d left", left)
     return said % {"left": left}
@@ -76,6 +76,10 @@ class Card:
             return "not_eligible"
         if self.refusal is not None:
             return "refused"
+        left = self.offer.inventory_available
+        if left is not None and left <= 0:
+            # A total that is only being typed may be below what is sold.
+            return "sold_out"
         if self.tier_id is not None and self.offer.ticket_tier_id == self.tier_id:
             return "own_tier"
         return "buy" if self.most else "limit"
@@ -101,7 +105,7 @@ class Card:
     def few_left(self) -> str:
         """How few are left, where a buyer should know; that none is, the card says elsewhere."""
         left = self.offer.inventory_available
-        return "" if left == 0 else left_in_words(left)
+        return "" if left is not None and left <= 0 else left_in_words(left)
 
     @property
     def may_come_back(self) -> bool:

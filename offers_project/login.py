@@ -17,6 +17,7 @@ from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.utils import get_md5_hash_password
 
 from offers.throttling import LoginsPerAddress, LoginsPerName, RateLimit
+from offers_project.accounts.addresses import normal
 from offers_project.accounts.forms import LoginForm
 
 
@@ -52,11 +53,23 @@ class Limited(FormView):
         return None
 
 
+class LoginsPerAccount(LoginsPerName):
+    """Counts attempts on one user name or e-mail address, as the login page understands them.
+
+    In an address's domain are characters that nobody sees, and that count for nothing: each place
+    for one would have tries of its own.
+    """
+
+    def key(self, request: Any) -> str:
+        typed = super().key(request)
+        return normal(typed) or typed
+
+
 class LimitedLogin(Limited, LoginView):
     """Django's login, which refuses to check one password after another."""
 
     form_class = LoginForm
-    limits = (LoginsPerName, LoginsPerAddress)
+    limits = (LoginsPerAccount, LoginsPerAddress)
 
     def post(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
         refused = self.refusal(self.get_form_class()(request))

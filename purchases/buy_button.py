@@ -2,30 +2,22 @@
 
 import uuid
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
-from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.contrib import messages
-from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
-from django.db.models import F
 from django.forms import UUIDField
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.translation import get_language, ngettext
-from django.utils.translation import gettext as _
+from django.utils.translation import get_language
 
-from offers.throttling import PurchasesPerAddress, PurchasesPerUser
-from purchases import checkout
+from purchases import checkout, held_already
 from purchases.checkout import Started
-from purchases.errors import IdempotencyKeyInUse
 from purchases.models import DeliveryMethod, Purchase
-from purchases.page_refusals import telling_why_not
+from purchases.page_refusals import on_to_paying, telling_why_not, too_many_tries
 from purchases.serializers import PurchaseRequestSerializer
 from purchases.states import Status
 from purchases.viewsets import buyer, site_url
@@ -44,15 +36,19 @@ def press(request: HttpRequest, slug: str, *, offer_id: str) -> HttpResponse:
 
 
 def _buy(request: HttpRequest, offer_id: str) -> HttpResponse:
-    for limit in (PurchasesPerUser(), PurchasesPerAddress()):
-        if not limit.allow_request(request, None):
-            messages.error(request, _too_many_tries(round(limit.wait())))
-            return redirect(_same_page(request, offer_id))
+    if too_many_tries(request):
+        return redirect(_same_page(request, offer_id))
     wanted = PurchaseRequestSerializer(data={**request.POST.dict(), "offer": offer_id})
     wanted.is_valid(raise_exception=True)
     key = UUIDField(required=False).clean(request.POST.get("key"))
     now = timezone.now()
-    held = _held(buyer(request), wanted.validated_data, now=now)
+    held = held_already.find(
+        buyer(request),
+        offer_id=wanted.validated_data["offer"],
+        quantity=wanted.validated_data["quantity"],
+        delivery_method=wanted.validated_data.get("delivery_method"),
+        now=now,
+    )
     if held is not None:
         return redirect(held.checkout_url)
     start = partial(
@@ -65,36 +61,10 @@ def _buy(request: HttpRequest, offer_id: str) -> HttpResponse:
         language=get_language() or settings.LANGUAGE_CODE,
         now=now,
     )
-    try:
-        purchase = _start(start, [key, *wanted.validated_data.values()] if key else None)
-    except IdempotencyKeyInUse:
-        messages.info(request, _("You pressed Buy twice: your purchase is being prepared."))
-        return redirect("purchases-page")
-    if purchase.status == Status.AWAITING_PAYMENT:
-        return redirect(purchase.checkout_url)
-    return redirect("purchase-page", purchase_id=purchase.pk)
-
-
-def _held(user: User, wanted: dict[str, Any], *, now: datetime) -> Purchase | None:
-    """The user's own unpaid hold of the same, at the price that is asked now.
-
-    Who came back from Stripe's page and presses Buy again means that one: a second hold would take
-    units from others, and might be paid as well. The browser may have kept the form with its key,
-    or asked for the page anew; other pages may be open, too.
-    """
-    same = Purchase.objects.filter(
-        user=user,
-        offer=wanted["offer"],
-        quantity=wanted["quantity"],
-        unit_price=F("offer__price"),
-        currency=F("offer__currency"),
-        status=Status.AWAITING_PAYMENT,
-        reserved_until__gt=now,
-        ending_until=None,
+    return on_to_paying(
+        request,
+        lambda: _start(start, [key, *wanted.validated_data.values()] if key else None),
     )
-    if "delivery_method" in wanted:
-        same = same.filter(delivery_method=wanted["delivery_method"])
-    return same.order_by("-reserved_until").first()
 
 
 def _start(start: Callable[..., Started], chosen: list[object] | None) -> Purchase:
@@ -139,12 +109,3 @@ def _choice(request: HttpRequest) -> dict[str, str]:
     if method in DeliveryMethod.values:
         choice["delivery_method"] = method
     return choice
-
-
-def _too_many_tries(seconds: int) -> str:
-    said = ngettext(
-        "Too many tries: wait %(seconds)d second.",
-        "Too many tries: wait %(seconds)d seconds.",
-        seconds,
-    )
-    return said % {"seconds": seconds}

@@ -3,6 +3,7 @@
 What is on the event's own page is in ``pages.py``.
 """
 
+import uuid
 from datetime import datetime
 
 from django.db.models import Exists, OuterRef, QuerySet
@@ -32,7 +33,9 @@ def cards_going_with(request: HttpRequest, purchase: Purchase) -> list[Card]:
     if not offers:
         return []
     impressions.note(request, ((offer.pk, offer.placement) for offer in offers), now=now)
-    visit = Visit(purchase.user, purchase.event, now=now, posts_elsewhere=True)
+    # With a key of their own, as every form that buys.
+    key = str(uuid.uuid4())
+    visit = Visit(purchase.user, purchase.event, now=now, key=key, posts_elsewhere=True)
     return visit.cards(offers)
 
 
@@ -52,7 +55,7 @@ def going_with(purchase: Purchase, placement: Offer.Placement, *, now: datetime)
     has_the_tier = Registration.objects.filter(
         user=purchase.user, event=purchase.event, ticket_tier=OuterRef("ticket_tier")
     )
-    meant = targeting.offers_for(purchase.user, purchase.event).filter(
-        ~Exists(has_some), ~Exists(has_the_tier), placement=placement
+    meant = targeting.buyable_by(purchase.user).filter(
+        ~Exists(has_some), ~Exists(has_the_tier), event=purchase.event, placement=placement
     )
     return catalog.showable(meant, now).order_by("created_at", "pk")[:AT_MOST]

@@ -14,17 +14,16 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.translation import get_language, ngettext
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from offers.throttling import PurchasesPerAddress, PurchasesPerUser
 from purchases import bought, holds, mirror, status_links, trying_again
 from purchases.errors import PurchaseNotFound
 from purchases.models import Purchase
-from purchases.page_refusals import telling_why_not
-from purchases.states import OPEN_HOLDS, UNSETTLED, Status
+from purchases.page_refusals import on_to_paying, telling_why_not, too_many_tries
+from purchases.states import OPEN_HOLDS, UNSETTLED
 from purchases.viewsets import buyer, site_url
 
 ON_A_PAGE = 20
@@ -80,29 +79,18 @@ def cancel(request: HttpRequest, purchase_id: uuid.UUID) -> HttpResponse:
 @telling_why_not(lambda purchase_id: redirect("purchases-page"))
 def again(request: HttpRequest, purchase_id: uuid.UUID) -> HttpResponse:
     """The Try again button of a purchase that ended unpaid: on to Stripe, in one tap."""
-    for limit in (PurchasesPerUser(), PurchasesPerAddress()):
-        if not limit.allow_request(request, None):
-            seconds = round(limit.wait())
-            messages.error(
-                request,
-                ngettext(
-                    "Too many tries: wait %(seconds)d second.",
-                    "Too many tries: wait %(seconds)d seconds.",
-                    seconds,
-                )
-                % {"seconds": seconds},
-            )
-            return redirect("purchases-page")
-    started = trying_again.start(
-        purchase_id=purchase_id,
-        user=buyer(request),
-        site_url=site_url(request),
-        language=get_language() or settings.LANGUAGE_CODE,
-        now=timezone.now(),
+    if too_many_tries(request):
+        return redirect("purchases-page")
+    return on_to_paying(
+        request,
+        lambda: trying_again.start(
+            purchase_id=purchase_id,
+            user=buyer(request),
+            site_url=site_url(request),
+            language=get_language() or settings.LANGUAGE_CODE,
+            now=timezone.now(),
+        ),
     )
-    if started.purchase.status == Status.AWAITING_PAYMENT:
-        return redirect(started.purchase.checkout_url)
-    return redirect("purchase-page", purchase_id=started.purchase.pk)
 
 
 @never_cache

@@ -96,6 +96,16 @@ def test_address_that_only_looks_alike_is_no_name() -> None:
     assert log_in("k\u0131k\u0131@example.org") == 200
 
 
+def test_spellings_that_mean_one_account_share_its_tries(settings: Any) -> None:
+    settings.LOGIN_RATE_LIMIT = "2/m"
+    UserFactory(username="anna", email="anna@example.org", password="secret")
+    with time_machine.travel("2026-01-01T12:00:00Z", tick=False):
+        for unseen in ("", "\u00ad"):  # a soft hyphen, which a domain doesn't have
+            assert log_in(f"anna@exam{unseen}ple.org", "wrong") == 200
+        for unseen in ("\u200b", "\ufe0f"):
+            assert log_in(f"anna@e{unseen}xample.org", "wrong") == 429
+
+
 def test_login_costs_the_same_for_known_unknown_closed_and_doubtful() -> None:
     UserFactory(username="anna", email=ADDRESS)
     UserFactory(email="closed@example.org", is_active=False)

@@ -115,6 +115,23 @@ def test_every_end_can_be_tried_again(browser: Client, user: User, reason: str) 
     assert all(BUTTON in page for page in pages(browser, purchase))
 
 
+def test_hold_that_was_made_anew_in_the_shop_is_the_one_that_is_meant(
+    sandbox: Any, browser: Client, user: User
+) -> None:
+    """Two holds of the same might both be paid."""
+    ended = PurchaseFactory(user=user, status=Status.RELEASED)
+    again = PurchaseFactory(user=user, offer=ended.offer, status=Status.AWAITING_PAYMENT)
+    assert not any(BUTTON in page for page in pages(browser, ended))
+    assert press(browser, ended).url == again.checkout_url  # from a page that was left open
+    assert Purchase.objects.count() == 2
+
+
+def test_what_was_bought_meanwhile_is_not_proposed_again(browser: Client, user: User) -> None:
+    ended = PurchaseFactory(user=user, status=Status.RELEASED)
+    PurchaseFactory(user=user, offer=ended.offer, status=Status.PAID)
+    assert not any(BUTTON in page for page in pages(browser, ended))
+
+
 def test_refusal_leads_back_to_my_purchases_with_the_reason(browser: Client, user: User) -> None:
     ended = PurchaseFactory(user=user, offer__inventory_total=1, status=Status.RELEASED)
     PurchaseFactory(offer=ended.offer, status=Status.PAID)

@@ -55,6 +55,13 @@ def test_number_is_said_once_few_are_left(
     assert stock(client, OfferFactory(inventory_total=total)) == expected
 
 
+def test_page_of_somebody_who_was_logged_out_is_told_so(client: Client) -> None:
+    """Instead of that what is for them alone has ended."""
+    offer = OfferFactory()
+    assert live(client, offer.event, mine="1").status_code == 403
+    assert live(visitor(UserFactory()), offer.event, mine="1").status_code == 200
+
+
 @pytest.mark.django_db(transaction=True)
 def test_hold_and_its_end_are_seen_at_once(
     sandbox: Sandbox, client: Client, client_of: Any

@@ -123,6 +123,25 @@ def test_buy_leads_from_there_straight_to_stripe(sandbox: Any, purchase: Purchas
     assert sent.url == Purchase.objects.get(offer=offer).checkout_url
 
 
+def test_double_click_there_is_one_purchase(purchase: Purchase) -> None:
+    offer = OfferFactory(event=purchase.event, placement=AFTER, price=0)
+    page = below(purchase)
+    form = dict(re.findall(r'<input type="hidden" name="(key|offer)" value="([^"]+)"', page))
+    action = re.search(r'<form method="post" action="([^"]+)"', page)[1]
+    buyer = Client()
+    buyer.force_login(purchase.user)
+    pages = {buyer.post(action, form | {"quantity": 1}).url for _ in range(2)}
+    assert pages == {f"/purchases/{Purchase.objects.get(offer=offer).pk}"}
+
+
+def test_nothing_of_a_private_event_is_shown_to_who_has_no_place_there(purchase: Purchase) -> None:
+    OfferFactory(event=purchase.event, placement=AFTER, title="For the few")
+    assert "For the few" in below(purchase)
+    purchase.event.is_public = False
+    purchase.event.save()
+    assert "For the few" not in below(purchase)
+
+
 # -- In the confirmation --------------------------------------------------------------------------
 
 

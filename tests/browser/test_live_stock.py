@@ -163,11 +163,18 @@ def test_looks_are_rarer_while_nothing_changes_or_nothing_answers(
                 waited += 1
                 page.wait_for_timeout(30)
             found.append(waited)
-            page.wait_for_timeout(200)
+            while len(answers) < len(looks):
+                page.wait_for_timeout(30)  # in which this page's events are heard
+            page.evaluate("fetch('/livez')")  # its script has had its turn by then
         return found
 
     looks: list[str] = []
+    answers: list[str] = []
     page.on("request", lambda request: looks.append(request.url) if LIVE.search(request.url) else 0)
+    for event in ("requestfinished", "requestfailed"):
+        page.on(
+            event, lambda request: answers.append(request.url) if LIVE.search(request.url) else 0
+        )
     visitor.open(page_of(offer))
     quiet = waits(8)
     assert quiet == sorted(quiet)

@@ -18,9 +18,24 @@
     return page.querySelector("[data-watch]")?.dataset.status;
   };
 
+  // Once for the same news: what is polled may be behind the page, for half a minute at worst.
+  const isNews = (status, before) => {
+    if (status === before) return false;
+    const news = `${location.pathname} ${before} ${status}`;
+    try {
+      if (sessionStorage.getItem("news") === news) return false;
+      sessionStorage.setItem("news", news);
+    } catch {
+      // No storage for this page: it may load itself once too often.
+    }
+    return true;
+  };
+
   // <… data-watch="address" data-status="as shown here" data-slowest="seconds">
   const watch = (shown) => {
     const address = shown.dataset.watch || location.href;
+    // Who looks at the page itself again has seen what it shows: nothing is shown once more.
+    const headers = shown.dataset.watch ? {} : { "If-None-Match": '"seen"' };
     const slowest = Number(shown.dataset.slowest) * 1000;
     let pause = FIRST;
     let timer;
@@ -33,10 +48,12 @@
     };
     const look = async () => {
       try {
-        const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+        const signal = AbortSignal.timeout(PATIENCE);
+        const answer = await fetch(address, { cache: "no-store", headers, signal });
         if (answer.status === 404) return; // nothing will ever come of it
         // 403: the address has had its time, and the page has a new one.
-        if (answer.status === 403 || (answer.ok && (await statusIn(answer)) !== shown.dataset.status)) return reload();
+        if (answer.status === 403) return reload();
+        if (answer.ok && isNews(await statusIn(answer), shown.dataset.status)) return reload();
       } catch {
         // Out of reach just now: a phone in a tunnel, a restart.
       }
