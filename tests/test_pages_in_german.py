@@ -285,7 +285,7 @@ def test_each_end_of_a_hold(
     assert "Noch einmal versuchen" in pages_of(browser, purchase)
     is_german(browser.get(f"/events/{purchase.event.slug}/offers"))
     Offer.objects.update(is_active=False)
-    assert "Im Moment lässt es sich nicht noch einmal kaufen." in pages_of(browser, purchase)
+    assert "Von hier aus lässt es sich nicht noch einmal versuchen." in pages_of(browser, purchase)
 
 
 def test_list_of_purchases(browser: Client, user: User, sell: Callable[..., Offer]) -> None:
