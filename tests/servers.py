@@ -39,6 +39,8 @@ ENVIRONMENT = {
     "MAX_OPEN_HOLDS_PER_USER": "3",
     "LOGIN_RATE_LIMIT": "10/m",
     "LOGIN_RATE_LIMIT_IP": "300/m",
+    "LETTER_RATE_LIMIT": "5/h",
+    "LETTER_RATE_LIMIT_IP": "300/h",
     "ACCESS_TOKEN_MINUTES": "60",
     "WEBHOOK_ALLOW_LOOPBACK": "True",
     # Fifty threads share the processors with another worker's fifty: slow is no failure.
