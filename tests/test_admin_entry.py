@@ -43,7 +43,7 @@ def test_superuser_enters_without_the_staff_flag() -> None:
 
 def test_closed_account_stays_out() -> None:
     user = member(is_active=False)
-    assert "Please enter a correct username" in (
+    assert "No account here has this name or address" in (
         Client().post(LOGIN, {"username": user.username, "password": "secret"}).content.decode()
     )
     user.is_active = True
