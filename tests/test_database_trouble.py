@@ -34,6 +34,9 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 
 # -- Deadlocks and serialization failures ---------------------------------------------------------
 
+# PostgreSQL looks for a deadlock once, after so long a wait: the other must be in it by then.
+OURS, THE_OTHERS = "2s", "20s"
+
 
 @contextmanager
 def setting_of_this_connection(name: str, value: str) -> Iterator[None]:
@@ -57,7 +60,7 @@ class Other(threading.Thread):
         self.is_done = False
         self._connection = psycopg.connect(own_database_url())
         # The one that waits for longer than this looks for a deadlock, and is its victim: ours.
-        self._connection.execute("SET deadlock_timeout = '20s'")
+        self._connection.execute(f"SET deadlock_timeout = '{THE_OTHERS}'")
         self._connection.commit()
         self._connection.execute(first)
 
@@ -113,7 +116,7 @@ def test_deadlock_over_purchase_and_offer_is_tried_again(
     work: Callable[[Purchase], Any], status: str
 ) -> None:
     purchase = PurchaseFactory(status=Status.AWAITING_PAYMENT)
-    with setting_of_this_connection("deadlock_timeout", "50ms"):
+    with setting_of_this_connection("deadlock_timeout", OURS):
         other = Other(lock(purchase.offer), then=lock(purchase))
         other.start()
         work(purchase)
@@ -125,7 +128,7 @@ def test_deadlock_over_purchase_and_offer_is_tried_again(
 
 def test_deadlock_over_buyer_and_offer_is_tried_again(client_of: Any) -> None:
     offer, user = OfferFactory(price=0), UserFactory()
-    with setting_of_this_connection("deadlock_timeout", "50ms"):
+    with setting_of_this_connection("deadlock_timeout", OURS):
         other = Other(lock(offer), then=lock(user))
         other.start()
         answer = buy(client_of(user), offer)
