@@ -120,8 +120,8 @@ def test_shop_says_that_sales_are_paused(root: Client) -> None:
     offer = OfferFactory(event=EventFactory(is_public=True))
     url = reverse("offers-page", args=[offer.event.slug])
     buyer = browser_of(UserFactory())
-    assert "<button>Buy</button>" in buyer.get(url).content.decode()
+    assert "<button>Buy" in buyer.get(url).content.decode()
     turn(root, "stop")
     text = buyer.get(url).content.decode()
     assert "Sales are paused" in text
-    assert "<button>Buy</button>" not in text
+    assert "<button>Buy" not in text
