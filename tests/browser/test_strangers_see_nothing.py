@@ -70,5 +70,5 @@ def test_attendee_does_not_get_in(visit: Callable[..., Visitor]) -> None:
     visitor = visit(world["attendee"])
     visitor.open(reverse("admin:offers_offer_changelist"))
     assert "/admin/login/" in visitor.page.url
-    expect(visitor.page.get_by_text("who may not open that page")).to_be_visible()
+    expect(visitor.page.get_by_text("this account works for no organization")).to_be_visible()
     visitor.look("login_refused")
