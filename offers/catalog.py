@@ -6,7 +6,7 @@ from django.db import transaction
 from django.db.models import Case, F, Q, QuerySet, When
 from waffle import switch_is_active
 
-from offers import history, targeting
+from offers import history, lifecycle, targeting
 from offers.errors import DomainError, NotEligible, NotRegistered, PurchasesDisabled
 from offers.models import Offer
 
@@ -31,11 +31,10 @@ def on_display(offers: QuerySet[Offer], now: datetime) -> QuerySet[Offer]:
 
     First what can be bought, then what is to come, then what is gone.
     """
-    is_gone = Q(inventory_total__lte=F("inventory_reserved") + F("inventory_sold"))
     return offers.filter(
         Q(expires_at__isnull=True) | Q(expires_at__gt=now), is_active=True, is_archived=False
     ).order_by(
-        Case(When(starts_at__gt=now, then=1), When(is_gone, then=2), default=0),
+        Case(When(starts_at__gt=now, then=1), When(lifecycle.SOLD_OUT, then=2), default=0),
         "created_at",
         "pk",
     )

@@ -17,9 +17,9 @@ from offers.offer_card import FEW, left_in_words
 def offers_live(request: HttpRequest, slug: str) -> HttpResponse:
     """The stock of the offers that the visitor's page of the event may show; others are over.
 
-    Who was logged out since (``?mine=1``) is told 403, and no longer what is for them alone.
     In the language of the page (``?lang=``), by the page's rules of who sees what, and counted as a
-    showing of nothing. Two queries for somebody who isn't logged in.
+    showing of nothing. Two queries for somebody who isn't logged in. A page that was made for
+    somebody logged in (``?mine=1``) gets 403 once they aren't: what is for them alone isn't over.
     """
     if request.GET.get("mine") and not request.user.is_authenticated:
         return JsonResponse({"error": "logged out: load the page again"}, status=403)

@@ -27,10 +27,9 @@ class Visit:
     """Somebody looking at an event's offers: what they have of it decides what they can buy.
 
     Made by the pages; two queries for whoever is logged in (two more for who has just missed the
-    time to pay), none for anybody else. ``chosen`` is
-    what was filled in before: quantity and way of delivery, of the offer ``chosen_id`` or of all.
-    ``posts_elsewhere`` is for cards on a page that isn't about buying: their forms are sent to the
-    offers' own pages.
+    time to pay), none for anybody else. ``quantity`` and ``delivery_method`` are what was filled in
+    before, for the offer ``chosen_id`` or for all. ``posts_elsewhere`` is for cards on a page that
+    isn't about buying: their forms are sent to the offers' own pages.
     """
 
     def __init__(
