@@ -35,8 +35,9 @@ LEASE = timedelta(seconds=60)
 BREAK_AFTER = 5
 # Beat starts a sweep every 30 s.
 SWEEP_SECONDS = 20
-# One thread of a process at a time.
+# One thread of a process at a time; who is turned away has it look once more.
 _sweeping = threading.Lock()
+_asked = threading.Event()
 SET_ASIDE = timedelta(minutes=1)
 
 
@@ -53,14 +54,18 @@ def sweep(*, now: datetime) -> int:
     Returns how many were looked at: none where this process is at it already, or has been for long
     enough. Its other threads are for payments, refunds and holds.
     """
-    if not _sweeping.acquire(blocking=False):
-        return 0
-    try:
-        until = time.monotonic() + SWEEP_SECONDS
-        delivery.take_in(now=now, until=until)
-        return deliver_due(now=now, until=until)
-    finally:
-        _sweeping.release()
+    _asked.set()
+    looked_at, until = 0, time.monotonic() + SWEEP_SECONDS
+    # Whoever asked while it was at work saw something that may lie behind what it had looked at.
+    while _asked.is_set() and time.monotonic() < until and _sweeping.acquire(blocking=False):
+        try:
+            _asked.clear()
+            delivery.take_in(now=now, until=until)
+            looked_at += deliver_due(now=now, until=until)
+        finally:
+            _sweeping.release()
+        now = max(now, timezone.now())
+    return looked_at
 
 
 def deliver_due(*, now: datetime, until: float = math.inf, limit: int = 1000) -> int:
