@@ -1,9 +1,11 @@
 """Who asks too often is told when to come back."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import time_machine
+from django.core.cache import caches
 
 from tests.conftest import buy, code
 from tests.factories import OfferFactory, UserFactory
@@ -83,3 +85,31 @@ def test_logins_from_one_address_are_limited(client_of: Any, settings: Any) -> N
             for n in range(3)
         ]
     assert [answer.status_code for answer in statuses] == [401, 401, 429]
+
+
+def test_counter_counts_each_request_once_and_ends_by_itself() -> None:
+    """django-ratelimit's ``add`` and ``incr`` are one step here; the counts must be as before."""
+    limits = caches["ratelimit"]
+    told = [1 if limits.add("visits", 1, 60) else limits.incr("visits") for _ in range(5)]
+    assert told == [1, 2, 3, 4, 5]
+    assert limits.get("visits") == 5
+    assert 0 < limits.ttl("visits") <= 60
+
+
+def test_count_of_one_key_is_not_told_for_another() -> None:
+    limits = caches["ratelimit"]
+    limits.set("other", 7)
+    assert limits.add("visits", 1, 60)
+    assert not limits.add("visits", 1, 60)
+    assert limits.incr("other") == 8
+    assert limits.incr("visits") == 3
+
+
+def test_threads_are_told_counts_of_their_own() -> None:
+    limits = caches["ratelimit"]
+
+    def visit(_: int) -> int:
+        return 1 if limits.add("visits", 1, 60) else int(limits.incr("visits"))
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        assert sorted(pool.map(visit, range(100))) == list(range(1, 101))

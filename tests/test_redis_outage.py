@@ -30,7 +30,7 @@ def valkey(private_valkey: ValkeyProcess, settings: Any) -> Iterator[ValkeyProce
     url = f"{private_valkey.url}/0"
     settings.REDIS_BREAKER_SECONDS = 0.2
     settings.CACHES = {
-        name: config | {"LOCATION": url} if "BreakerRedisCache" in config["BACKEND"] else config
+        name: config | {"LOCATION": url} if "RedisCache" in config["BACKEND"] else config
         for name, config in settings.CACHES.items()
     }
     assert isinstance(cache._connections["default"], BreakerRedisCache)
