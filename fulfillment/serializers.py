@@ -12,7 +12,7 @@ from rest_framework import serializers
 from fulfillment import delivery
 from fulfillment.models import Fulfillment
 from fulfillment.states import Status, Type
-from fulfillment.times import written
+from offers.times import written
 from purchases.models import DeliveryMethod, Purchase
 from purchases.serializers import PurchaseSerializer
 from purchases.states import Status as PurchaseStatus
@@ -128,6 +128,11 @@ class DeliveredPurchaseSerializer(PurchaseSerializer):
     class Meta(PurchaseSerializer.Meta):
         fields = (*PurchaseSerializer.Meta.fields, "fulfillment")
         read_only_fields = fields
+
+    def to_representation(self, purchase: Purchase) -> dict[str, Any]:
+        """The purchase, and what became of it last."""
+        shown = super().to_representation(purchase)
+        return {**shown, "fulfillment": self.get_fulfillment(purchase)}
 
     @extend_schema_field(
         PolymorphicProxySerializer(

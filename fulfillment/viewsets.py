@@ -1,5 +1,7 @@
 """The API of purchases, with what became of them."""
 
+from typing import Any
+
 from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 
@@ -7,6 +9,7 @@ from fulfillment import delivery
 from fulfillment.bookings.viewsets import BookingActions
 from fulfillment.serializers import DeliveredPurchaseSerializer
 from purchases import viewsets as purchases
+from purchases.checkout import Started
 from purchases.models import Purchase
 from purchases.viewsets import IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED
 
@@ -37,3 +40,10 @@ class PurchaseViewSet(BookingActions, purchases.PurchaseViewSet):
 
     def get_queryset(self) -> QuerySet[Purchase]:
         return super().get_queryset().select_related("fulfillment").prefetch_related(*PREFETCH)
+
+    def represent(self, started: Started) -> dict[str, Any]:
+        """What was bought this moment is nowhere yet: a question less for the database."""
+        if not started.replayed:
+            fulfillment = Purchase._meta.get_field("fulfillment")
+            fulfillment.set_cached_value(started.purchase, None)
+        return super().represent(started)

@@ -10,6 +10,8 @@ Lock order: a purchase's row before its offer's row, never the other way round.
 
 import uuid
 
+from django.db.models import UUIDField
+
 from offers.errors import (
     NotEnoughReserved,
     NotEnoughSold,
@@ -17,6 +19,15 @@ from offers.errors import (
     TotalBelowCommitted,
 )
 from offers.models import Offer
+from offers.prepared import Change, Given, Query
+
+_CHANGE = Change(Offer)
+# NO KEY: a purchase that is being inserted refers to this row and need not wait for it.
+_LOCKED = Query(
+    lambda: Offer.objects.select_for_update(of=("self",), no_key=True).filter(
+        pk=Given("offer", UUIDField())
+    )
+)
 
 
 def lock(offer_id: uuid.UUID) -> Offer:
@@ -25,24 +36,33 @@ def lock(offer_id: uuid.UUID) -> Offer:
     Raises ``OfferNotFound``; waits at most ``LOCK_TIMEOUT_MS`` (then PostgreSQL's
     ``LockNotAvailable``, which the API answers as ``busy``).
     """
-    # NO KEY: a purchase that is being inserted refers to this row and need not wait for it.
-    try:
-        return Offer.objects.select_for_update(of=("self",), no_key=True).get(pk=offer_id)
-    except Offer.DoesNotExist:
-        raise OfferNotFound from None
+    offer = _LOCKED.first(offer=offer_id)
+    if offer is None:
+        raise OfferNotFound
+    return offer
 
 
 def reserve(*, offer_id: uuid.UUID, quantity: int) -> Offer:
     """Hold ``quantity`` units for a purchase and return the locked offer.
 
-    Called by checkout for a new hold and by payments for a late one. Says nothing about whether
-    the offer may be sold now: that is for the caller, who then still holds the lock. Raises
-    ``SoldOut`` or ``InsufficientInventory``.
+    Called for a new hold. Says nothing about whether the offer may be sold now: that is for the
+    caller, who then still holds the lock. Raises ``SoldOut`` or ``InsufficientInventory``.
     """
     _refuse_nonsense(quantity)
     offer = lock(offer_id)
     offer.refuse_more_than_is_left(quantity)
     return _move(offer, reserved=quantity)
+
+
+def sell(*, offer_id: uuid.UUID, quantity: int) -> Offer:
+    """Sell ``quantity`` units that nobody has held and return the locked offer; see ``reserve``.
+
+    Called for what costs nothing, and for a payment that came after its hold had ended.
+    """
+    _refuse_nonsense(quantity)
+    offer = lock(offer_id)
+    offer.refuse_more_than_is_left(quantity)
+    return _move(offer, sold=quantity)
 
 
 def confirm(*, offer_id: uuid.UUID, quantity: int) -> Offer:
@@ -129,5 +149,9 @@ def _move(offer: Offer, *, reserved: int = 0, sold: int = 0) -> Offer:
     """Write both counters; the caller holds the row, so what was read is what is there."""
     offer.inventory_reserved += reserved
     offer.inventory_sold += sold
-    offer.save(update_fields=["inventory_reserved", "inventory_sold"])
+    counters = {
+        "inventory_reserved": offer.inventory_reserved,
+        "inventory_sold": offer.inventory_sold,
+    }
+    _CHANGE.run(offer, counters)
     return offer

@@ -5,6 +5,7 @@ developer; both allow plain HTTP and a missing key, nothing else changes.
 """
 
 import json
+import logging
 import os
 import re
 from datetime import timedelta
@@ -281,6 +282,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
         "connect_timeout": 3,
         "tcp_user_timeout": 5000,
         **DATABASES["default"].get("OPTIONS", {}),
+        # The statements of offers/prepared.py, once a connection has sent them so often.
+        "prepare_threshold": 5,
         "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}",
         # Waits 5 s for a free connection before the request is refused as `busy`; a server that
         # can't be reached is not waited for.
@@ -313,6 +316,7 @@ CACHES = {
     "default": _redis_cache,
     "ratelimit": {
         **_redis_cache,
+        "BACKEND": "offers.caching.CountingRedisCache",
         "KEY_PREFIX": "limit",
         "OPTIONS": {**_redis_cache["OPTIONS"], "FALLBACK": "process"},
     },
@@ -364,7 +368,7 @@ CELERY_BEAT_SCHEDULER = "offers_project.celery.BrokerlessScheduler"
 # -- API ------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework_simplejwt.authentication.JWTAuthentication",
+        "offers_project.tokens.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
@@ -456,6 +460,8 @@ LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
 LOG_FORMAT = env.str("LOG_FORMAT", default="json" if PRODUCTION else "console")
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+# One line a request, when it is answered.
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
 
 from offers_project.back_office.look import UNFOLD  # noqa: E402, F401 - a setting of 130 lines
 from offers_project.logging import configure  # noqa: E402 - needs the two settings above

@@ -7,7 +7,7 @@ a time-out or a second request with the same ``Idempotency-Key`` takes it up fro
 import hashlib
 import time
 import uuid
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -15,13 +15,24 @@ from typing import Any, cast
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import (
+    Count,
+    IntegerField,
+    Q,
+    QuerySet,
+    Sum,
+    TextField,
+    UUIDField,
+)
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from offers import catalog, inventory, money, targeting
+from offers import catalog, money, wanted
 from offers.contention import retried
+from offers.errors import Busy, DomainError
 from offers.models import Offer
+from offers.prepared import Given, Query, Row
 from offers.wake import wake
 from purchases import delivery_methods, stripe_gateway, transitions
 from purchases.activity import log_failure
@@ -56,6 +67,40 @@ SESSION_LIFETIME = timedelta(minutes=35)
 TOO_LATE = _("This took too long and the hold has ended: try again.")
 # Seconds: beyond them the buyer has waited too long for a second attempt after Stripe's error.
 SECOND_ATTEMPT_WITHIN = 2.0
+# How often an offer is looked at that is edited again and again while somebody buys it.
+LOOKS = 3
+
+_BUYER = Row(
+    lambda: (
+        User.objects.select_for_update(no_key=True)
+        .filter(pk=Given("user", IntegerField()))
+        .values_list("pk")
+    )
+)
+_EARLIER = Query(
+    lambda: Purchase.objects.filter(
+        user=Given("user", IntegerField()), idempotency_key=Given("key", TextField())
+    )
+)
+
+
+def _standing() -> QuerySet[Purchase, Any]:
+    """A buyer's open holds, their units of an offer, and whether they used this key before."""
+    of_offer = Q(offer=Given("offer", UUIDField()))
+    occupying = Q(status__in=(*STATUSES_IN_RESERVED_STOCK, *STATUSES_IN_SOLD_STOCK))
+    return (
+        Purchase.objects.filter(user=Given("user", IntegerField()))
+        .values("user")
+        .annotate(
+            open_holds=Count("pk", filter=Q(status__in=OPEN_HOLDS)),
+            units=Coalesce(Sum("quantity", filter=of_offer & occupying), 0),
+            with_key=Count("pk", filter=Q(idempotency_key=Given("key", TextField()))),
+        )
+        .values_list("open_holds", "units", "with_key")
+    )
+
+
+_STANDING = Row(_standing)
 
 
 def session_lifetime() -> timedelta:
@@ -92,38 +137,77 @@ def start(
     there the hold stays until Stripe has been asked what became of it.
     """
     fingerprint = _fingerprint(offer_id, quantity, delivery_method)
-    if idempotency_key is not None:
-        earlier = Purchase.objects.filter(user=user, idempotency_key=idempotency_key).first()
-        if earlier is not None:
-            return _replay(earlier, fingerprint, now=now)
-    catalog.refuse_while_switched_off()
-    offer = targeting.visible_offer(user, offer_id)
-    # Most refusals are made here, without the lock: a sold-out offer's row is left in peace.
-    offer.refuse_unless_on_sale(now)
-    offer.refuse_more_than_is_left(quantity)
-    targeting.refuse_unless_eligible(user, offer)
-    if money.to_minor_units(offer.price, offer.currency) * quantity > money.MAXIMUM_MINOR_UNITS:
-        raise QuantityTooExpensive
-    delivery_methods.chosen(offer, delivery_method)
-
-    # With Stripe hanging, the refusal comes before anything is held, and at once.
-    with stripe_gateway.conversation() if offer.price else nullcontext():
-        purchase, is_new = _admit_and_hold(
-            user=user,
-            offer_id=offer_id,
-            quantity=quantity,
-            delivery_method=delivery_method,
-            language=language,
-            idempotency_key=idempotency_key,
-            fingerprint=fingerprint,
-            page=f"{site_url}/events/{offer.event.slug}/offers",
-            now=now,
-        )
+    with ExitStack() as stack:
+        try:
+            purchase, is_new = _admit_and_hold(
+                stack,
+                user=user,
+                offer_id=offer_id,
+                quantity=quantity,
+                delivery_method=delivery_method,
+                idempotency_key=idempotency_key,
+                fingerprint=fingerprint,
+                language=language,
+                site_url=site_url,
+                now=now,
+            )
+        except DomainError:
+            # What is refused now may have been bought before, by the same request.
+            earlier = _made_with(user, idempotency_key)
+            if earlier is None:
+                raise
+            purchase, is_new = earlier, False
         if not is_new:
             return _replay(purchase, fingerprint, now=now)
-        if purchase.status == Status.PAID:
-            return Started(purchase, replayed=False)
-        return Started(_open_session(purchase), replayed=False)
+        if purchase.status == Status.RESERVED:
+            purchase = _open_session(purchase)
+        return Started(purchase, replayed=False)
+
+
+def _admit_and_hold(
+    stack: ExitStack,
+    *,
+    user: User,
+    offer_id: uuid.UUID,
+    quantity: int,
+    delivery_method: str | None,
+    site_url: str,
+    now: datetime,
+    **hold: Any,
+) -> tuple[Purchase, bool]:
+    """The purchase that this key has made before, or a new one, and whether it is new."""
+    for _look in range(LOOKS):
+        catalog.refuse_while_switched_off()
+        found = wanted.find(user, offer_id)
+        offer = found.offer
+        # Most refusals are made here, without the lock: a sold-out offer's row is left in peace.
+        offer.refuse_unless_on_sale(now)
+        offer.refuse_more_than_is_left(quantity)
+        found.refuse_unless_eligible()
+        minor = money.to_minor_units(offer.price, offer.currency)
+        if minor * quantity > money.MAXIMUM_MINOR_UNITS:
+            raise QuantityTooExpensive
+        method = delivery_methods.chosen(offer, delivery_method)
+        if offer.price:
+            # With Stripe hanging, the refusal comes before anything is held, and at once.
+            stack.enter_context(stripe_gateway.conversation())
+        try:
+            return _hold_or_earlier(
+                user=user,
+                offer=offer,
+                quantity=quantity,
+                delivery_method=method,
+                page=f"{site_url}/events/{offer.event.slug}/offers",
+                now=now,
+                **hold,
+            )
+        except _OfferChanged:
+            continue
+    raise Busy
+
+
+class _OfferChanged(Exception):
+    """The offer was edited between our look at it and the lock on its row."""
 
 
 def _fingerprint(offer_id: uuid.UUID, quantity: int, delivery_method: str | None) -> str:
@@ -133,54 +217,57 @@ def _fingerprint(offer_id: uuid.UUID, quantity: int, delivery_method: str | None
 
 
 @retried
-def _admit_and_hold(
-    *, user: User, idempotency_key: str | None, **hold: Any
+def _hold_or_earlier(
+    *, user: User, offer: Offer, quantity: int, idempotency_key: str | None, **hold: Any
 ) -> tuple[Purchase, bool]:
-    """The purchase that this key has made before, or a new one, and whether it is new."""
     with transaction.atomic():
-        earlier = _admit(user, idempotency_key)
+        earlier = _admit(user, offer, quantity, idempotency_key)
         if earlier is not None:
             return earlier, False
-        return _hold(user=user, idempotency_key=idempotency_key, **hold), True
+        how: Any = {"quantity": quantity, "idempotency_key": idempotency_key, **hold}
+        return _hold(user=user, offer=offer, **how), True
 
 
-def _admit(user: User, idempotency_key: str | None) -> Purchase | None:
+def _admit(user: User, offer: Offer, quantity: int, idempotency_key: str | None) -> Purchase | None:
     """Check what concerns all purchases of this user; return the one this key has made, if any.
 
     The user's row is locked until the hold is committed, so that of two requests at once the
-    second sees the first's hold: the cap can't be raced past, and one key makes one hold.
+    second sees the first's hold: neither cap can be raced past, and one key makes one hold.
     """
-    User.objects.select_for_update(no_key=True).only("pk").get(pk=user.pk)
-    if idempotency_key is not None:
-        earlier = Purchase.objects.filter(user=user, idempotency_key=idempotency_key).first()
-        if earlier is not None:
-            return earlier
-    limit = settings.MAX_OPEN_HOLDS_PER_USER
-    if Purchase.objects.filter(user=user, status__in=OPEN_HOLDS).count() >= limit:
-        raise TooManyOpenHolds(limit=limit)
+    _BUYER.get(user=user.pk)
+    standing = _STANDING.get(user=user.pk, offer=offer.pk, key=idempotency_key)
+    open_holds, have, is_repeated = standing or (0, 0, 0)
+    if is_repeated:
+        return _made_with(user, idempotency_key)
+    if open_holds >= settings.MAX_OPEN_HOLDS_PER_USER:
+        raise TooManyOpenHolds(limit=settings.MAX_OPEN_HOLDS_PER_USER)
+    if offer.max_per_user is not None and have + quantity > offer.max_per_user:
+        raise PurchaseLimitReached(limit=offer.max_per_user, have=have)
     return None
+
+
+def _made_with(user: User, idempotency_key: str | None) -> Purchase | None:
+    if idempotency_key is None:
+        return None
+    return _EARLIER.first(user=user.pk, key=idempotency_key)
 
 
 def _hold(
     *,
     user: User,
-    offer_id: uuid.UUID,
+    offer: Offer,
     quantity: int,
-    delivery_method: str | None,
+    delivery_method: str,
     language: str,
     idempotency_key: str | None,
     fingerprint: str,
     page: str,
     now: datetime,
 ) -> Purchase:
-    offer = inventory.reserve(offer_id=offer_id, quantity=quantity)
-    # From here to the commit the offer's row is ours: what is checked now stays true.
-    offer.refuse_unless_on_sale(now)
-    _refuse_beyond_limit(user, offer, quantity)
     purchase = Purchase(
         user=user,
         offer=offer,
-        event_id=offer.event_id,
+        event=offer.event,
         offer_title=offer.title,
         quantity=quantity,
         unit_price=offer.price,
@@ -190,34 +277,21 @@ def _hold(
         created_at=now,
         idempotency_key=idempotency_key,
         request_fingerprint=fingerprint,
-        delivery_method=delivery_methods.chosen(offer, delivery_method),
+        delivery_method=delivery_method,
         language=language,
     )
     if offer.price:
         purchase.checkout_expires_at = now + session_lifetime()
         purchase.checkout_request = _session_request(purchase, offer, page)
-    purchase.save(force_insert=True)
-    transitions.record(purchase, "hold", None, now=now, source="api", actor=user)
-    if not offer.price:
-        transitions.apply(
-            purchase, PAY, now=now, source="api", actor=user, reason="free", paid_at=now
-        )
+        locked = transitions.create(purchase, now=now, source="api", actor=user)
+    else:
+        purchase.paid_at = now
+        locked = transitions.create(purchase, PAY, now=now, source="api", actor=user, reason="free")
+    # From here to the commit the offer's row is ours: what is checked now stays true.
+    locked.refuse_unless_on_sale(now)
+    if locked.catalog_version != offer.catalog_version:
+        raise _OfferChanged
     return purchase
-
-
-def _refuse_beyond_limit(user: User, offer: Offer, quantity: int) -> None:
-    if offer.max_per_user is None:
-        return
-    have = (
-        Purchase.objects.filter(
-            user=user,
-            offer=offer,
-            status__in=(*STATUSES_IN_RESERVED_STOCK, *STATUSES_IN_SOLD_STOCK),
-        ).aggregate(units=Sum("quantity"))["units"]
-        or 0
-    )
-    if have + quantity > offer.max_per_user:
-        raise PurchaseLimitReached(limit=offer.max_per_user, have=have)
 
 
 def _session_request(purchase: Purchase, offer: Offer, page: str) -> dict[str, Any]:

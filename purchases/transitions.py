@@ -11,8 +11,11 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import UUIDField
 
 from offers import inventory
+from offers.models import Offer
+from offers.prepared import Change, Given, Insert, Query
 from offers.wake import wake
 from purchases import mirror
 from purchases.activity import log_activity
@@ -28,16 +31,55 @@ from purchases.states import (
     Transition,
 )
 
+_NEW = Insert(Purchase)
+_CHANGE = Change(Purchase)
+_ENTRIES = Insert(PurchaseTransition)
+_LOCKED = Query(
+    lambda: Purchase.objects.select_for_update(of=("self",), no_key=True).filter(
+        pk=Given("purchase", UUIDField())
+    )
+)
+
 
 def lock(purchase_id: uuid.UUID) -> Purchase:
     """Return the purchase with its row locked until the transaction ends.
 
     Raises ``PurchaseNotFound``. Call it before anything locks the purchase's offer.
     """
-    try:
-        return Purchase.objects.select_for_update(of=("self",), no_key=True).get(pk=purchase_id)
-    except Purchase.DoesNotExist:
-        raise PurchaseNotFound from None
+    purchase = _LOCKED.first(purchase=purchase_id)
+    if purchase is None:
+        raise PurchaseNotFound
+    return purchase
+
+
+def create(
+    purchase: Purchase,
+    *steps: Transition,
+    now: datetime,
+    source: str,
+    actor: User,
+    reason: str = "",
+) -> Offer:
+    """Store a hold that went through ``steps`` at once; return its offer, locked.
+
+    Called by checkout. The offer is locked last, when all else is written: whoever waits for its
+    row waits for its counters and for the commit alone. Raises ``SoldOut`` or
+    ``InsufficientInventory``; whether the offer may be sold now is for the caller to see, who
+    holds its lock from here on.
+    """
+    how: Any = {"now": now, "source": source, "actor": actor}
+    entries = [_entry(purchase, "hold", None, Status(purchase.status), **how)]
+    for step in steps:
+        before = Status(purchase.status)
+        _refuse_unless_allowed(purchase, step)
+        purchase.status = step.target
+        entries.append(_entry(purchase, step.name, before, step.target, **how, reason=reason))
+    purchase.fulfillment_due = purchase.status in FULFILLMENT_HEARS_OF
+    _NEW.run([purchase])
+    _ENTRIES.run(entries)
+    offer = _take(purchase, OCCUPIES[Status(purchase.status)])
+    _tell(purchase, entries)
+    return offer
 
 
 def apply(
@@ -52,25 +94,29 @@ def apply(
 ) -> Purchase:
     """Do ``transition`` on a locked purchase; ``changes`` are other fields to write with it.
 
-    Raises ``HoldAlreadyResolved`` when the purchase's status doesn't allow it, and an
-    ``InventoryError`` or ``OfferUnavailable`` when the stock doesn't; nothing moved then, provided
-    that the caller lets its transaction roll back.
+    The offer, if its counters move, is locked last, as in ``create``. Raises
+    ``HoldAlreadyResolved`` when the purchase's status doesn't allow it, and an ``InventoryError``
+    or ``OfferUnavailable`` when the stock doesn't; nothing moved then, provided that the caller
+    lets its transaction roll back.
     """
-    if purchase.status not in transition.sources:
-        raise HoldAlreadyResolved(status=purchase.status, transition=transition.name)
+    _refuse_unless_allowed(purchase, transition)
     before = Status(purchase.status)
-    _move_stock(purchase, OCCUPIES[before], OCCUPIES[transition.target])
-    purchase.status = transition.target
     if before == Status.RELEASED:
         changes.setdefault("release_reason", "")
     if transition.target in FULFILLMENT_HEARS_OF:
-        # A row, not the message: whatever becomes of that, fulfilment's sweep finds the flag.
         changes["fulfillment_due"] = True
-        transaction.on_commit(lambda: wake("fulfillment.deliver_purchase", str(purchase.pk)))
+    changes["status"] = transition.target
+    entry = _entry(
+        purchase, transition.name, before, transition.target,
+        now=now, source=source, actor=actor, reason=reason,
+    )  # fmt: skip
+    _CHANGE.run(purchase, changes)
+    _ENTRIES.run([entry])
+    restock = changes.get("restock_on_refund", purchase.restock_on_refund)
+    _move_stock(purchase, OCCUPIES[before], OCCUPIES[transition.target], restock=restock)
     for field, value in changes.items():
         setattr(purchase, field, value)
-    purchase.save(update_fields=["status", *changes])
-    record(purchase, transition.name, before, now=now, source=source, actor=actor, reason=reason)
+    _tell(purchase, [entry])
     return purchase
 
 
@@ -112,49 +158,70 @@ def release(
     )
 
 
-def record(
+def _refuse_unless_allowed(purchase: Purchase, transition: Transition) -> None:
+    if purchase.status not in transition.sources:
+        raise HoldAlreadyResolved(status=purchase.status, transition=transition.name)
+
+
+def _entry(
     purchase: Purchase,
     name: str,
     before: Status | None,
+    after: Status,
     *,
     now: datetime,
     source: str,
     actor: User | None,
     reason: str = "",
-) -> None:
-    """Write down that a purchase was made (``before`` is None) or changed; then log and mirror it.
-
-    Those two after the commit, since nothing has happened before.
-    """
-    written = PurchaseTransition.objects.create(
+) -> PurchaseTransition:
+    """What is written down of a change (or, ``before`` being ``None``, of the beginning)."""
+    return PurchaseTransition(
         purchase=purchase,
         name=name,
         from_status=before or "",
-        to_status=purchase.status,
+        to_status=after,
         actor=actor,
         source=source,
         reason=reason[:500],
         created_at=now,
     )
-    state = mirror.state_of(purchase, version=written.pk)
-    transaction.on_commit(lambda: mirror.write(purchase.pk, state))
-    transaction.on_commit(
-        lambda: log_activity(name, purchase, source=source, reason=reason or None)
-    )
 
 
-def _move_stock(purchase: Purchase, before: Stock, after: Stock) -> None:
+def _tell(purchase: Purchase, entries: list[PurchaseTransition]) -> None:
+    """Once it is committed, since nothing has happened before: mirror it, log it, wake others."""
+    is_new = entries[0].from_status == ""
+    state = mirror.state_of(purchase, version=entries[-1].pk)
+    # A row, not the message: whatever becomes of that, fulfilment's sweep finds the flag.
+    is_news = purchase.status in FULFILLMENT_HEARS_OF
+
+    def tell() -> None:
+        # A page that asks for a new purchase finds none in the mirror, and puts it there itself.
+        if not is_new:
+            mirror.write(purchase.pk, state)
+        for entry in entries:
+            log_activity(entry.name, purchase, source=entry.source, reason=entry.reason or None)
+        if is_news:
+            wake("fulfillment.deliver_purchase", str(purchase.pk), together="fulfillment.deliver")
+
+    transaction.on_commit(tell)
+
+
+def _take(purchase: Purchase, stock: Stock) -> Offer:
+    take = {Stock.RESERVED: inventory.reserve, Stock.SOLD: inventory.sell}[stock]
+    return take(offer_id=purchase.offer_id, quantity=purchase.quantity)
+
+
+def _move_stock(purchase: Purchase, before: Stock, after: Stock, *, restock: bool) -> None:
     offer_id, quantity = purchase.offer_id, purchase.quantity
     match before, after:
         case (Stock.RESERVED, Stock.SOLD):
             inventory.confirm(offer_id=offer_id, quantity=quantity)
         case (Stock.RESERVED, Stock.NONE):
             inventory.release(offer_id=offer_id, quantity=quantity)
-        case (Stock.SOLD, Stock.NONE) if purchase.restock_on_refund:
+        case (Stock.SOLD, Stock.NONE) if restock:
             inventory.restock(offer_id=offer_id, quantity=quantity)
         case (Stock.SOLD, Stock.NONE):
             inventory.write_off(offer_id=offer_id, quantity=quantity)
         case (Stock.NONE, Stock.SOLD):
             # A late payment takes stock as a new purchase would: it may find none.
-            inventory.reserve(offer_id=offer_id, quantity=quantity)
-            inventory.confirm(offer_id=offer_id, quantity=quantity)
+            inventory.sell(offer_id=offer_id, quantity=quantity)

@@ -105,10 +105,15 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
             now=timezone.now(),
         )
         return Response(
-            self.get_serializer(started.purchase).data,
+            self.represent(started),
             status=200 if started.replayed else 201,
             headers={"Idempotent-Replayed": "true"} if started.replayed else None,
         )
+
+    def represent(self, started: checkout.Started) -> dict[str, Any]:
+        """The purchase, as the answer has it."""
+        shown: dict[str, Any] = self.get_serializer(started.purchase).data
+        return shown
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])

@@ -89,7 +89,7 @@ def test_no_import_goes_against_the_arrows(importer: str, forbidden: tuple[str, 
 def test_imports_are_really_read() -> None:
     """The test above would pass as well if nothing were found."""
     assert within("offers.models", "offers")
-    assert "offers.inventory" in IMPORTS["purchases.checkout"]
+    assert "offers.inventory" in IMPORTS["purchases.transitions"]
     assert "purchases.errors" in IMPORTS["offers_project.http_errors"]
     assert f"{SANDBOX}.app" in IMPORTS[f"{SANDBOX}.server"]  # a relative one
     assert arrows("purchases", "offers") != []

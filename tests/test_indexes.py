@@ -410,11 +410,11 @@ def test_cap_and_limit_of_a_buyer_are_checked_without_reading_all_purchases() ->
     bought.offer.max_per_user = 1_000
 
     def check() -> None:
-        checkout._admit(bought.user, "a-key")
-        checkout._refuse_beyond_limit(bought.user, bought.offer, 1)
+        checkout._admit(bought.user, bought.offer, 1, "a-key")
+        checkout._made_with(bought.user, "a-key")
 
     plans = plans_of(check, "purchases_purchase")
-    assert len(plans) == 3
+    assert len(plans) == 2
     for plan in plans:
         assert plan
         assert "all of purchases_purchase" not in plan

@@ -14,8 +14,8 @@ from fulfillment.bookings import (
 from fulfillment.bookings.models import ServiceBooking, details_of
 from fulfillment.models import Fulfillment
 from fulfillment.states import Status
-from fulfillment.times import written
 from offers.models import Offer
+from offers.times import written
 from purchases import mail
 
 # What ``describe`` reads, as lookups from the fulfilment.

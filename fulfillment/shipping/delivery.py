@@ -10,8 +10,8 @@ from fulfillment.models import Fulfillment
 from fulfillment.shipping import addresses, orders
 from fulfillment.shipping.checking import code_of, is_waiting
 from fulfillment.shipping.models import ShippingOrder
-from fulfillment.times import written
 from offers.models import Offer
+from offers.times import written
 from purchases import mail
 
 # What ``describe`` reads, as lookups from the fulfilment.

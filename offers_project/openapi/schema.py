@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from drf_spectacular.contrib.rest_framework_simplejwt import TokenRefreshSerializerExtension
+from drf_spectacular.contrib.rest_framework_simplejwt import (
+    SimpleJWTScheme,
+    TokenRefreshSerializerExtension,
+)
 from drf_spectacular.utils import Direction
 from drf_standardized_errors.openapi import AutoSchema
 from drf_standardized_errors.openapi_utils import (
@@ -30,6 +33,12 @@ PARAMETERS = {
     ("purchases", "id"): {"description": "The purchase's id."},
 }
 JSON = "application/json"
+
+
+class TokenScheme(SimpleJWTScheme):
+    """Our authentication by token is simplejwt's own, to whoever calls."""
+
+    target_class = "offers_project.tokens.TokenAuthentication"
 
 
 class CheckedRefreshExtension(TokenRefreshSerializerExtension):

@@ -7,9 +7,11 @@ longer pauses, so that a restart fails requests long after it. So here the pool 
 at once (``reconnect_timeout`` in the settings), and who asks for a connection decides how to go on.
 """
 
+import select
 import threading
 import time
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import psycopg
 import structlog
@@ -22,6 +24,9 @@ logger = structlog.get_logger(__name__)
 PATIENCE = 0.25
 # Seconds. While the server is away, one caller of a process tries so often; others fail at once.
 PAUSE = 1.0
+# Seconds. A connection that was tried so lately needs no question to the server, as long as the
+# server hasn't ended it: that would lie there to be read.
+TRUST = 5.0
 
 
 class Outage:
@@ -71,6 +76,9 @@ class Outage:
 class RestartablePool:
     """psycopg's pool as Django's backend uses it, with a ``getconn`` that knows of outages."""
 
+    # When each connection is to be tried next; of all pools, since each is made anew for a thread.
+    _trusted: ClassVar[WeakKeyDictionary[Any, float]] = WeakKeyDictionary()
+
     def __init__(self, pool: ConnectionPool[Any], outage: Outage) -> None:
         self._pool = pool
         self._outage = outage
@@ -105,6 +113,10 @@ class RestartablePool:
                 raise PoolTimeout("no connection works")
 
     def _works(self, connection: Any) -> bool:
+        now = time.monotonic()
+        if now < self._trusted.get(connection, 0.0) and not _has_something_to_say(connection):
+            return True
+        self._trusted[connection] = now + TRUST
         try:
             ConnectionPool.check_connection(connection)
         except psycopg.Error:
@@ -119,9 +131,26 @@ class RestartablePool:
         return self._pool.get_stats().get("connections_errors", 0)
 
 
+def _has_something_to_say(connection: Any) -> bool:
+    """Whether an idle connection can be read from: a farewell, or the end of the line."""
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))
+
+
+class Operations(base.DatabaseOperations):
+    def last_executed_query(self, cursor: Any, sql: Any, params: Any) -> str | None:
+        """For logs of queries: a prepared one as it would be without being prepared."""
+        if isinstance(cursor, base.ServerBindingCursor):
+            return str(self.compose_sql(sql, params))
+        found: str | None = super().last_executed_query(cursor, sql, params)
+        return found
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """Django's, with our pool; without a pool (``DB_POOL_SIZE=0``) it is Django's."""
 
+    ops_class = Operations
     _outage = Outage()
 
     @property
@@ -129,3 +158,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """The process's pool, or ``None`` without one."""
         pool = super().pool
         return pool and RestartablePool(pool, self._outage)
+
+    def prepared_cursor(self) -> Any:
+        """A cursor that leaves the values to the server, and has it prepare what it is sent often.
+
+        For ``offers.prepared``. Django's own cursors put the values into the SQL, so that no two
+        statements are the same. Whether anything is prepared is ``prepare_threshold``'s business.
+        """
+        self.ensure_connection()
+        with self.wrap_database_errors:
+            cursor = base.ServerBindingCursor(self.connection)
+        return self._prepare_cursor(cursor)

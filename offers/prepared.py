@@ -1,0 +1,184 @@
+"""Statements of the ORM whose SQL is made once a process and prepared once a connection.
+
+For the few that every purchase sends. Django makes a query's SQL anew each time, which takes
+several times as long as PostgreSQL needs to answer it, and PostgreSQL plans it anew each time. Here
+a query is written with the ORM like any other, with ``Given`` in the places of its values, and the
+SQL is kept: columns, joins, row locks and converters stay the ORM's business.
+
+How psycopg prepares: https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
+"""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, TypeVar
+
+from django.db import connection, models
+from django.db.models import Expression, Field, QuerySet
+from django.db.models.query import get_related_populators
+from django.db.transaction import TransactionManagementError
+
+M = TypeVar("M", bound=models.Model)
+SQL = tuple[str, Sequence[Any]]
+
+
+class Given(Expression):
+    """The place of a value that is given by ``name`` each time the statement is sent."""
+
+    def __init__(self, name: str, output_field: Field) -> None:
+        super().__init__(output_field=output_field)
+        self.name = name
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        return "%s", [self]
+
+
+class Statement(ABC):
+    """SQL that is made when it is first needed, and sent with other values ever after."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._sql: SQL | None = None
+
+    @abstractmethod
+    def _made(self) -> SQL:
+        """The SQL and its parameters, with each ``Given`` among them still in its place."""
+
+    def _send(self, given: dict[str, Any]) -> Any:
+        """The cursor with the answer. Raises what any query of Django's raises."""
+        if self._sql is None:
+            with self._guard:
+                self._sql = self._sql or self._made()
+        sql, parameters = self._sql
+        cursor = connection.prepared_cursor()  # type: ignore[attr-defined]  # offers_project.postgresql
+        cursor.execute(sql, [given[p.name] if isinstance(p, Given) else p for p in parameters])
+        return cursor
+
+
+class Query(Statement, Generic[M]):
+    """A SELECT that answers with instances, as the queryset that ``build`` returns would.
+
+    ``select_related`` and annotations work; ``prefetch_related`` and ``values`` don't. One that
+    locks has to be built and sent inside ``transaction.atomic``.
+    """
+
+    def __init__(self, build: Callable[[], QuerySet[M]]) -> None:
+        super().__init__()
+        self._build = build
+
+    def _made(self) -> SQL:
+        query = self._build().query
+        compiler = query.get_compiler(connection=connection)
+        sql: SQL = compiler.as_sql()
+        info = compiler.klass_info
+        first, last = info["select_fields"][0], info["select_fields"][-1] + 1
+        self._model: type[M] = info["model"]
+        self._own = slice(first, last)
+        self._names = [column[0].target.attname for column in compiler.select[first:last]]
+        self._related = get_related_populators(info, compiler.select, connection.alias)
+        self._annotations = compiler.annotation_col_map
+        self._converters = compiler.get_converters(column[0] for column in compiler.select)
+        self._compiler = compiler
+        self._locks = query.select_for_update
+        return sql
+
+    def first(self, **given: Any) -> M | None:
+        """The first row's instance, or ``None``; the query says itself that it wants one."""
+        if self._sql is not None and self._locks and not connection.in_atomic_block:
+            raise TransactionManagementError("select_for_update needs transaction.atomic.")
+        row = self._send(given).fetchone()
+        if row is None:
+            return None
+        if self._converters:
+            (row,) = self._compiler.apply_converters([row], self._converters)
+        found = self._model.from_db(connection.alias, self._names, row[self._own])
+        for related in self._related:
+            related.populate(row, found)
+        for name, column in self._annotations.items():
+            setattr(found, name, row[column])
+        return found
+
+
+class Row(Statement):
+    """A SELECT of one row of plain values, as ``values_list`` with ``build`` would give."""
+
+    def __init__(self, build: Callable[[], QuerySet[Any, Any]]) -> None:
+        super().__init__()
+        self._build = build
+
+    def _made(self) -> SQL:
+        sql: SQL = self._build().query.get_compiler(connection=connection).as_sql()
+        return sql
+
+    def get(self, **given: Any) -> tuple[Any, ...] | None:
+        """The first row's values as psycopg reads them, or ``None``."""
+        row: tuple[Any, ...] | None = self._send(given).fetchone()
+        return row
+
+
+class Change(Generic[M]):
+    """An UPDATE of some fields of one row of ``model``; one statement for each choice of fields."""
+
+    def __init__(self, model: type[M]) -> None:
+        self._model = model
+        self._statements: dict[tuple[str, ...], tuple[str, list[Field]]] = {}
+
+    def run(self, row: M, values: dict[str, Any]) -> None:
+        """Write ``values`` to the row, which is there; the instance is left as it is."""
+        sql, fields = self._statement(tuple(values))
+        stored = [
+            field.get_db_prep_save(value, connection)
+            for field, value in zip(fields, (*values.values(), row.pk), strict=True)
+        ]
+        connection.prepared_cursor().execute(sql, stored)  # type: ignore[attr-defined]
+
+    def _statement(self, names: tuple[str, ...]) -> tuple[str, list[Field]]:
+        if names not in self._statements:
+            meta, name = self._model._meta, connection.ops.quote_name
+            fields: list[Any] = [meta.get_field(field) for field in names]
+            changes = ", ".join(f"{name(field.column)} = %s" for field in fields)
+            # The names are our own models'.
+            sql = f"UPDATE {name(meta.db_table)} SET {changes} WHERE {name(meta.pk.column)} = %s"  # noqa: S608
+            self._statements[names] = (sql, [*fields, meta.pk])
+        return self._statements[names]
+
+
+class Insert(Generic[M]):
+    """An INSERT of whole rows of ``model``; one statement for each number of rows at once."""
+
+    def __init__(self, model: type[M]) -> None:
+        self._model = model
+        self._sql: dict[int, str] = {}
+
+    def run(self, rows: Sequence[M]) -> None:
+        """Store ``rows`` and give them their keys. Raises what ``bulk_create`` raises."""
+        fields = self._fields()
+        cursor = connection.prepared_cursor()  # type: ignore[attr-defined]  # offers_project.postgresql
+        cursor.execute(
+            self._statement(len(rows), fields),
+            [
+                field.get_db_prep_save(getattr(row, field.attname), connection)
+                for row in rows
+                for field in fields
+            ],
+        )
+        for row, (key,) in zip(rows, cursor.fetchall(), strict=True):
+            row.pk = key
+            row._state.adding = False
+            row._state.db = connection.alias
+
+    def _fields(self) -> Sequence[Field]:
+        meta = self._model._meta
+        return [field for field in meta.concrete_fields if not isinstance(field, models.AutoField)]
+
+    def _statement(self, rows: int, fields: Iterable[Field]) -> str:
+        if rows not in self._sql:
+            meta, name = self._model._meta, connection.ops.quote_name
+            columns = [name(field.column) for field in fields]
+            places = f"({', '.join(['%s'] * len(columns))})"
+            # The names are our own models'.
+            self._sql[rows] = (
+                f"INSERT INTO {name(meta.db_table)} ({', '.join(columns)}) "  # noqa: S608
+                f"VALUES {', '.join([places] * rows)} RETURNING {name(meta.pk.column)}"
+            )
+        return self._sql[rows]

@@ -1,0 +1,118 @@
+"""Prepared statements answer as the ORM does, are prepared by PostgreSQL, and keep its rules."""
+
+import threading
+import uuid
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django.db.models import IntegerField, UUIDField
+from django.db.transaction import TransactionManagementError
+from django.db.utils import IntegrityError
+from django.utils import timezone
+
+from offers import inventory
+from offers.models import Event, Offer
+from offers.prepared import Change, Given, Insert, Query, Row
+from purchases.models import Purchase, PurchaseTransition
+from tests.factories import EventFactory, OfferFactory, PurchaseFactory, UserFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def prepared_statements() -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements")
+        return [statement for (statement,) in cursor.fetchall()]
+
+
+def test_statement_that_a_connection_sends_often_is_prepared() -> None:
+    by_name = Row(lambda: User.objects.filter(pk=Given("pk", IntegerField())).values_list("email"))
+    user = UserFactory(email="a@example.com")
+    for _ in range(10):
+        assert by_name.get(pk=user.pk) == ("a@example.com",)
+    assert sum('"auth_user"."email"' in said for said in prepared_statements()) == 1
+
+
+def test_query_answers_with_what_the_orm_would_have() -> None:
+    purchase = PurchaseFactory(status="awaiting_payment", quantity=3)
+    queryset = Purchase.objects.select_related("event", "offer")
+    query = Query(lambda: queryset.filter(pk=Given("pk", UUIDField())))
+    for _ in range(7):  # as text first, prepared later
+        found = query.first(pk=purchase.pk)
+        assert found is not None
+        stored = queryset.get(pk=purchase.pk)
+        assert {k: v for k, v in found.__dict__.items() if k != "_state"} == {
+            k: v for k, v in stored.__dict__.items() if k != "_state"
+        }
+        assert found._state.fields_cache == stored._state.fields_cache
+        assert not found._state.adding
+
+
+def test_query_that_finds_nothing_is_none() -> None:
+    query = Query(lambda: Event.objects.filter(pk=Given("pk", UUIDField())))
+    assert query.first(pk=uuid.uuid4()) is None
+
+
+def test_insert_stores_what_save_would_and_gives_the_keys() -> None:
+    purchase = PurchaseFactory()
+    rows = [
+        PurchaseTransition(
+            purchase=purchase, name=name, to_status="paid", source="api", created_at=timezone.now()
+        )
+        for name in ("one", "two")
+    ]
+    Insert(PurchaseTransition).run(rows)
+    assert [PurchaseTransition.objects.get(pk=row.pk).name for row in rows] == ["one", "two"]
+    assert not any(row._state.adding for row in rows)
+
+
+def test_constraints_are_raised_as_django_raises_them() -> None:
+    offer = OfferFactory(inventory_total=1)
+    with pytest.raises(IntegrityError, match="offer_never_oversold"), transaction.atomic():
+        Change(Offer).run(offer, {"inventory_sold": 2})
+
+
+def test_change_writes_its_fields_and_no_other_row() -> None:
+    first, second = OfferFactory.create_batch(2)
+    Change(Offer).run(first, {"title": "changed", "price": 7})
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.title, first.price) == ("changed", 7)
+    assert second.title != "changed"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_lock_outside_a_transaction_is_refused() -> None:
+    offer = OfferFactory()
+    with transaction.atomic():
+        inventory.lock(offer.pk)  # its SQL is made
+    with pytest.raises(TransactionManagementError):
+        inventory.lock(offer.pk)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_threads_that_come_first_at_once_get_the_same_statement() -> None:
+    made: list[Any] = []
+
+    def build() -> Any:
+        made.append(threading.get_ident())
+        return Event.objects.filter(pk=Given("pk", UUIDField()))
+
+    query, event = Query(build), EventFactory()
+    gate = threading.Barrier(8)
+    found: list[Any] = []
+
+    def ask() -> None:
+        gate.wait()
+        found.append(query.first(pk=event.pk))
+        connection.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [event] * 8
+    assert len(made) == 1
