@@ -1,0 +1,8 @@
+"""What granian serves."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.bench.load.floor.settings"
+application = get_wsgi_application()

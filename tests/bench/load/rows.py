@@ -1,0 +1,48 @@
+"""What the table is made of: pieces of work, ours and the floors they are measured against."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.bench.load.bench import Bench, Measured
+
+# Measures one round.
+Work = Callable[[Bench], Measured]
+# The same on one of the databases.
+WorkOn = Callable[[Bench, str], Measured]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Something simpler that bounds what can be had: measured in every round with the rows."""
+
+    name: str
+    title: str
+    work: Work
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a figure should be. ``figure`` names it as ``report.figures`` has it."""
+
+    figure: str
+    least: float | None = None
+    most: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A piece of the service's work. ``floors`` are names, the first one that of the ratio."""
+
+    name: str
+    title: str
+    work: WorkOn
+    floors: tuple[str, ...]
+    goals: tuple[Goal, ...] = ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """Rows that are measured in turn, with the floors that they share."""
+
+    rows: tuple[Row, ...]
+    floors: tuple[Floor, ...]

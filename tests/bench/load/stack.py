@@ -1,0 +1,207 @@
+"""What is measured: the service as its image starts it, with its servers, and the floor beside it.
+
+One PostgreSQL with a database for each amount of data, and a web server for each of those, so that
+the same work on little and on much data can be measured in turn. No Celery worker runs but where a
+row starts one: what it would do is measured by itself.
+"""
+
+import http.client
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlencode
+
+from offers_project.local.children import Child, Guard
+from offers_project.local.environment import ROOT
+from offers_project.local.ports import free_port
+from offers_project.local.postgres import Postgres
+from offers_project.local.valkey import ValkeyProcess
+
+START_SECONDS = 60.0
+MAX_CONNECTIONS = 300
+WEBHOOK_SECRET = "whsec_bench"
+# Valkey's databases.
+CACHES = {"small": 0, "large": 1}
+
+# Every setting that production has to give, and those that a load from one address needs.
+SETTINGS = {
+    "DEBUG": "False",
+    "LOCAL_RUN": "False",
+    "SECRET_KEY": "of-a-benchmark-that-signs-nothing-anybody-keeps-0123456789",
+    "ALLOWED_HOSTS": "127.0.0.1",
+    "STRIPE_SECRET_KEY": "sk_test_bench",
+    "STRIPE_WEBHOOK_SECRETS": WEBHOOK_SECRET,
+    "FRONTEND_URL": "https://shop.example",
+    "EMAIL_URL": "dummymail://",
+    "PURCHASE_RATE_LIMIT_IP": "1000000/s",
+    "ACCESS_TOKEN_MINUTES": "240",
+}
+
+
+class Image:
+    """What the Dockerfile says of how the service runs."""
+
+    def __init__(self) -> None:
+        text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+        self.env = dict(re.findall(r"\b(GRANIAN_\w+|DB_\w+|STRIPE_\w+)=(\S+)", text))
+        self._command = json.loads(text.rpartition("\nCMD ")[2])
+
+    def command(self, *, port: int, application: str | None = None) -> list[str]:
+        """The web server's, on another port, for another application."""
+        moved = {"0.0.0.0": "127.0.0.1", "8000": str(port)}  # noqa: S104 - the image's, replaced
+        words = [moved.get(word, word) for word in self._command]
+        if application:
+            words[-1] = application
+        return [sys.executable, "-m", *words]
+
+
+class Stack:
+    """All of it. ``start`` it, start web servers by name, and ``stop`` it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.image = Image()
+        self.guard = Guard()
+        self.guard.remove(folder)
+        self.postgres = Postgres(
+            folder / "postgres",
+            log=folder / "postgres.log",
+            guard=self.guard,
+            max_connections=MAX_CONNECTIONS,
+            stop_signal=signal.SIGQUIT,  # at once: nobody reads this data again
+        )
+        self.valkey = ValkeyProcess(folder=folder / "valkey", guard=self.guard)
+        self.ports: dict[str, int] = {}
+        self._children: dict[str, Child] = {}
+
+    def start(self) -> None:
+        """Start PostgreSQL, Valkey and the Stripe responder."""
+        self.valkey.start()
+        self.postgres.start()
+        responder = self._start(
+            "stripe", [sys.executable, "-m", "tests.bench.load.stripe_responder"], env=_inherited()
+        )
+        said = "listening on "
+        responder.wait_until(lambda: said in responder.new_log_text(), timeout=START_SECONDS)
+        self.ports["stripe"] = int(responder.new_log_text().partition(said)[2].split()[0])
+
+    def start_web(self, database: str) -> None:
+        """Start the service on one of the databases."""
+        self._start_web(database, self.environment(database))
+
+    def start_floor(self, database: str) -> None:
+        """Start the bare views, with tables in that database and a pool like the service's."""
+        env = {
+            **_inherited(),
+            **self.image.env,
+            "DATABASE_URL": self.database_url(database),
+            "DB_POOL_SIZE": self.image.env.get("DB_POOL_SIZE") or _default("DB_POOL_SIZE"),
+        }
+        self._start_web("floor", env, application="tests.bench.load.floor.wsgi:application")
+
+    def environment(self, database: str) -> dict[str, str]:
+        """What a process of the service finds in its environment."""
+        return {
+            **_inherited(),
+            **self.image.env,
+            **SETTINGS,
+            "DATABASE_URL": self.database_url(database),
+            "REDIS_URL": f"{self.valkey.url}/{CACHES[database]}",
+            "STRIPE_API_BASE": f"http://127.0.0.1:{self.ports['stripe']}",
+            "CONTENT_DIR": str(self.folder / "content"),
+        }
+
+    def database_url(self, database: str) -> str:
+        return f"{self.postgres.url.rpartition('/')[0]}/{database}"
+
+    def roots(self, web: str) -> dict[str, int]:
+        """The first process of each group whose processor time counts; ``web`` names the server."""
+        found = {
+            "web": self._children[web].pid,
+            "PostgreSQL": self.postgres.child and self.postgres.child.pid,
+            "Valkey": self.valkey.child and self.valkey.child.pid,
+            "Stripe": self._children["stripe"].pid,
+        }
+        return {name: pid for name, pid in found.items() if pid is not None}
+
+    def set_stripe(self, *, latency: float = 0.0, limit: float = 0.0) -> None:
+        """Seconds until an answer; requests a second beyond which it is 429, or 0."""
+        self._ask_stripe(urlencode({"latency": latency, "limit": limit}))
+
+    def stripe_requests(self) -> dict[str, int]:
+        """How many there were since the last ``set_stripe``, and how many got 429."""
+        return self._ask_stripe("")
+
+    @contextmanager
+    def process(self, name: str, *module: str, database: str) -> Iterator[Child]:
+        """Another process of the service, such as a worker, for as long as the block."""
+        child = self._start(name, [sys.executable, "-m", *module], env=self.environment(database))
+        try:
+            yield child
+        finally:
+            child.stop(timeout=5)
+            del self._children[name]
+
+    def stop(self) -> None:
+        """End everything; the guard then deletes the folder."""
+        for child in self._children.values():
+            child.ask_to_stop()
+        for child in self._children.values():
+            child.stop(timeout=5, ask=False)
+        self.postgres.stop()
+        self.valkey.stop()
+        self.guard.close()
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+
+    def _start_web(self, name: str, env: dict[str, str], application: str | None = None) -> None:
+        self.ports[name] = free_port()
+        command = self.image.command(port=self.ports[name], application=application)
+        child = self._start(name, command, env=env)
+        child.wait_until(lambda: _is_ready(self.ports[name]), timeout=START_SECONDS)
+
+    def _start(self, name: str, command: list[str], *, env: dict[str, str]) -> Child:
+        child = Child(
+            name, command, log=self.folder / f"{name}.log", guard=self.guard, env=env, cwd=ROOT
+        )
+        child.start()
+        self._children[name] = child
+        return child
+
+    def _ask_stripe(self, body: str) -> dict[str, int]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports["stripe"], timeout=10)
+        connection.request("POST", "/bench", body)
+        answer: dict[str, int] = json.loads(connection.getresponse().read())
+        connection.close()
+        return answer
+
+
+def _inherited() -> dict[str, str]:
+    """The environment without anything that a developer has set for the service."""
+    names = {*re.findall(r"^#? ?(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)}
+    ours = names | {"LOCAL_RUN", "OFFERS_OFFLINE", "DJANGO_SETTINGS_MODULE"}
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
+def _default(name: str) -> str:
+    """A setting's, as `.env.example` has it."""
+    found = re.search(rf"^# {name}=(.+)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert found, f"{name} is not in .env.example"
+    return found.group(1)
+
+
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
