@@ -13,7 +13,7 @@ from offers.breaker import redis_breaker
 # Seconds: by then a sweep has done it.
 EXPIRES = 30
 # Seconds. Of what comes faster than that, all but the first is told together at its end.
-RUSH = 0.05
+RUSH = 0.1
 
 
 def wake(task_name: str, *args: Any, together: str | None = None) -> None:

@@ -271,7 +271,9 @@ SIMPLE_HISTORY_DATE_INDEX = False  # entries are found by their offer
 # Milliseconds. A purchase that waits longer for the offer's row answers 503 `busy`.
 LOCK_TIMEOUT_MS = env.int("LOCK_TIMEOUT_MS", default=4000)
 STATEMENT_TIMEOUT_MS = env.int("STATEMENT_TIMEOUT_MS", default=15000)
-DB_POOL_SIZE = env.int("DB_POOL_SIZE", default=16)
+# Of one process, whose other threads wait for one: those that have one stand in line at the row of
+# the offer that everybody wants, where a longer line is a slower one.
+DB_POOL_SIZE = env.int("DB_POOL_SIZE", default=8)
 
 DATABASES = {"default": env.db_url("DATABASE_URL")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
