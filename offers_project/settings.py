@@ -15,6 +15,8 @@ import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from offers_project import queues
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
@@ -356,7 +358,22 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 0.5,
     "socket_timeout": 5,
     "socket_keepalive": True,
+    "visibility_timeout": queues.VISIBILITY_TIMEOUT.total_seconds(),
+    # As they are listed: a free thread takes what is urgent.
+    "queue_order_strategy": "priority",
 }
+CELERY_TASK_QUEUES = queues.QUEUES
+CELERY_TASK_ROUTES = {task: {"queue": queue} for task, queue in queues.ROUTES.items()}
+CELERY_TASK_DEFAULT_QUEUE = queues.DEFAULT
+CELERY_TASK_CREATE_MISSING_QUEUES = False
+# A message is done with when its task is. Every task can run twice, and one whose worker was killed
+# comes back, unless a sweep was due meanwhile: then it is too old (`expires`) and is dropped.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+# With the line above: no more messages than threads, so none waits behind a long task.
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_SOFT_TIME_LIMIT = queues.SOFT_TIME_LIMIT.total_seconds()
+CELERY_TASK_TIME_LIMIT = queues.TIME_LIMIT.total_seconds()
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -5,6 +5,7 @@ again by the sweep or by ``replay_events``. The same event any number of times i
 ``payments``, ``refunds`` and ``disputes`` decide under the purchase's lock.
 """
 
+import math
 import traceback
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
@@ -149,14 +150,14 @@ def unprocessed(*, now: datetime) -> QuerySet[StripeEvent]:
     )
 
 
-def process_unprocessed(*, now: datetime, limit: int = 500) -> int:
+def process_unprocessed(*, now: datetime, limit: int = 500, until: float = math.inf) -> int:
     """Process what is left over, oldest first; called by the sweep. Returns how many succeeded.
 
     Claimed one by one: an event may take as long as Stripe does. Once Stripe is away it isn't asked
     again, and what needs it is put off; the others still get their turn.
     """
     done, may_ask = 0, True
-    for _ in range(limit):
+    for _ in row_queue.in_time(range(limit), until):
         due = unprocessed(now=now).order_by("created")
         claimed = row_queue.claim(due, clock=timezone.now(), lease=LEASE, limit=1)
         if not claimed:
