@@ -468,6 +468,14 @@ if env.bool("BEHIND_PROXY", default=True):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CSRF_TRUSTED_ORIGINS = [FRONTEND_URL] if FRONTEND_URL else []
 
+# -- Metrics --------------------------------------------------------------------------------------
+# The name is prometheus_client's, which looks at it when it is imported: after this file.
+METRICS_DIR = env.str("PROMETHEUS_MULTIPROC_DIR", default="")
+if METRICS_DIR:
+    Path(METRICS_DIR).mkdir(parents=True, exist_ok=True)
+# Of a worker, which has no other; 0 is none.
+WORKER_METRICS_PORT = env.int("WORKER_METRICS_PORT", default=0)
+
 # -- Logging --------------------------------------------------------------------------------------
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
 LOG_FORMAT = env.str("LOG_FORMAT", default="json" if PRODUCTION else "console")

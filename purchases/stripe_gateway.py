@@ -19,6 +19,7 @@ import structlog
 from django.conf import settings
 from django.db import connection
 
+from offers import metrics
 from purchases.errors import (
     InvalidWebhook,
     PaymentProviderUnavailable,
@@ -117,6 +118,8 @@ class _Seen:
 
 
 def _note(*, away: bool) -> None:
+    if _Seen.away != away:
+        metrics.service_away.labels("stripe").set(away)
     _Seen.away = away
 
 

@@ -17,7 +17,7 @@ import structlog
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from offers import row_queue
+from offers import metrics, row_queue
 from offers.contention import drop_broken_connection, lock_wait
 from offers.errors import DomainError, database_is_busy
 from offers.wake import wake
@@ -98,6 +98,7 @@ def process(
             may_ask = may_ask and not inline
             event.state, event.error = _dispatch(event, now=now, may_ask=may_ask)
         event.processed_at = timezone.now()
+        metrics.event_lag.observe((event.processed_at - event.created).total_seconds())
     except AskStripeLater:
         event.attempts -= 1
         event.due_at = timezone.now() + (timedelta(0) if inline else PUT_OFF)

@@ -9,12 +9,17 @@ at once (``reconnect_timeout`` in the settings), and who asks for a connection d
 
 import threading
 import time
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import psycopg
 import structlog
+from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.postgresql import base
+from prometheus_client import Gauge, Histogram
 from psycopg_pool import ConnectionPool, PoolTimeout
+
+from offers import metrics
 
 logger = structlog.get_logger(__name__)
 
@@ -25,12 +30,15 @@ PAUSE = 1.0
 
 
 class Outage:
-    """Remembers, for this process, whether the server could be reached last time.
+    """Remembers, for this process, whether one server could be reached last time.
 
     A line in the log when that changes, however many callers were refused meanwhile.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        service = "postgresql" if alias == DEFAULT_DB_ALIAS else alias
+        self._away = metrics.service_away.labels(service)
         self._guard = threading.Lock()
         self._is_on = False
         self._next_try = 0.0
@@ -54,7 +62,8 @@ class Outage:
             with self._guard:
                 was_on, self._is_on = self._is_on, False
             if was_on:
-                logger.info("PostgreSQL back")
+                self._away.set(0)
+                logger.info("PostgreSQL back", database=self._alias)
 
     def has_begun(self, *, asked_at: float) -> bool:
         """Note that who asked then got no connection; whether nobody else got one since either."""
@@ -64,16 +73,38 @@ class Outage:
             was_on, self._is_on = self._is_on, True
             self._next_try = time.monotonic() + PAUSE
         if not was_on:
-            logger.error("PostgreSQL away")
+            self._away.set(1)
+            logger.error("PostgreSQL away", database=self._alias)
         return True
+
+
+@cache
+def outage_of(alias: str) -> Outage:
+    """What this process knows of one database."""
+    return Outage(alias)
+
+
+class Figures(NamedTuple):
+    """One database's, looked up once: that takes longer than to count."""
+
+    wait: Histogram
+    in_use: Gauge
+
+
+@cache
+def figures_of(alias: str, size: int) -> Figures:
+    """What a pool of so many connections counts."""
+    metrics.pool_size.labels(alias).set(size)
+    return Figures(metrics.pool_wait.labels(alias), metrics.pool_in_use.labels(alias))
 
 
 class RestartablePool:
     """psycopg's pool as Django's backend uses it, with a ``getconn`` that knows of outages."""
 
-    def __init__(self, pool: ConnectionPool[Any], outage: Outage) -> None:
+    def __init__(self, pool: ConnectionPool[Any], outage: Outage, alias: str) -> None:
         self._pool = pool
         self._outage = outage
+        self._figures = figures_of(alias, pool.max_size)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pool, name)
@@ -85,6 +116,15 @@ class RestartablePool:
         ``PATIENCE``, while the server can't be reached.
         """
         self._outage.refuse_unless_worth_a_try()
+        asked_at = time.monotonic()
+        try:
+            connection = self._connection_that_works()
+        finally:
+            self._figures.wait.observe(time.monotonic() - asked_at)
+        self._figures.in_use.inc()
+        return connection
+
+    def _connection_that_works(self) -> Any:
         deadline = time.monotonic() + self._pool.timeout
         while True:
             asked_at, errors = time.monotonic(), self._errors()
@@ -104,6 +144,10 @@ class RestartablePool:
                 # As with a proxy that takes connections for a server that is gone.
                 raise PoolTimeout("no connection works")
 
+    def has_back_one(self) -> None:
+        """Count a connection that was given back, which Django does without us."""
+        self._figures.in_use.dec()
+
     def _works(self, connection: Any) -> bool:
         try:
             ConnectionPool.check_connection(connection)
@@ -122,10 +166,14 @@ class RestartablePool:
 class DatabaseWrapper(base.DatabaseWrapper):
     """Django's, with our pool; without a pool (``DB_POOL_SIZE=0``) it is Django's."""
 
-    _outage = Outage()
-
     @property
     def pool(self) -> Any:
-        """The process's pool, or ``None`` without one."""
+        """The process's pool of this database, or ``None`` without one."""
         pool = super().pool
-        return pool and RestartablePool(pool, self._outage)
+        return pool and RestartablePool(pool, outage_of(self.alias), self.alias)
+
+    def _close(self) -> None:
+        pool = self.pool if self.connection is not None else None
+        super()._close()
+        if pool:
+            pool.has_back_one()
