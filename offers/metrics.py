@@ -6,7 +6,10 @@ up: so gauges are sums (or the worst) over the processes that live. What is foun
 database, at each scrape, is in ``offers_project.monitoring``.
 """
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+# A series more for each, and with several processes there are none anyway.
+disable_created_metrics()
 
 # Seconds. Up to what LOCK_TIMEOUT_MS and the pool allow, closely where it begins to be felt.
 WAITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -41,6 +44,12 @@ pool_size = Gauge(
     multiprocess_mode="livesum",
 )
 
+replica_reads = Counter(
+    "offers_replica_reads",
+    "Lists that were read from the replica, or from the primary though there is one.",
+    ["database"],
+)
+
 # -- What may be away -----------------------------------------------------------------------------
 
 service_away = Gauge(
@@ -58,6 +67,10 @@ stripe_call = Histogram(
     "offers_stripe_call_seconds",
     "One call to Stripe, whatever came of it.",
     buckets=CALLS,
+)
+stripe_failures = Counter(
+    "offers_stripe_failures",
+    "Calls to Stripe that failed for its part: no answer, or one that says so.",
 )
 stripe_inside = Gauge(
     "offers_stripe_conversations",

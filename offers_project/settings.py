@@ -275,14 +275,24 @@ STATEMENT_TIMEOUT_MS = env.int("STATEMENT_TIMEOUT_MS", default=15000)
 DB_POOL_SIZE = env.int("DB_POOL_SIZE", default=16)
 
 DATABASES = {"default": env.db_url("DATABASE_URL")}
-if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+# A streaming replica of it, for lists (offers/replica.py); how many seconds it may be behind.
+if env.str("DATABASE_REPLICA_URL", default=""):
+    DATABASES["replica"] = env.db_url("DATABASE_REPLICA_URL")
+    DATABASE_ROUTERS = ["offers.replica.Router"]
+DATABASE_REPLICA_MAX_LAG = positive("DATABASE_REPLICA_MAX_LAG", 2)
+for _name, _database in DATABASES.items():
+    if _database["ENGINE"] != "django.db.backends.postgresql":
+        if env.bool("OFFERS_OFFLINE", default=False):
+            continue
+        _setting = "DATABASE_URL" if _name == "default" else "DATABASE_REPLICA_URL"
+        raise ImproperlyConfigured(f"{_setting} must name a PostgreSQL database (postgres://…).")
     # Django's own, with a pool that knows what to do when the server is away or was restarted.
-    DATABASES["default"]["ENGINE"] = "offers_project.postgresql"
-    DATABASES["default"]["OPTIONS"] = {
+    _database["ENGINE"] = "offers_project.postgresql"
+    _database["OPTIONS"] = {
         # Seconds and milliseconds, for a server that doesn't even refuse.
         "connect_timeout": 3,
         "tcp_user_timeout": 5000,
-        **DATABASES["default"].get("OPTIONS", {}),
+        **_database.get("OPTIONS", {}),
         "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}",
         # Waits 5 s for a free connection before the request is refused as `busy`; a server that
         # can't be reached is not waited for.
@@ -292,8 +302,6 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
             else False
         ),
     }
-elif not env.bool("OFFERS_OFFLINE", default=False):
-    raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL database (postgres://…).")
 
 # -- Redis: only ever makes things fast (docs/decisions.md) ----------------------------------------
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
@@ -473,6 +481,8 @@ CSRF_TRUSTED_ORIGINS = [FRONTEND_URL] if FRONTEND_URL else []
 METRICS_DIR = env.str("PROMETHEUS_MULTIPROC_DIR", default="")
 if METRICS_DIR:
     Path(METRICS_DIR).mkdir(parents=True, exist_ok=True)
+else:
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # to prometheus_client, empty is a folder too
 # Of a worker, which has no other; 0 is none.
 WORKER_METRICS_PORT = env.int("WORKER_METRICS_PORT", default=0)
 
