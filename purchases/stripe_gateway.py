@@ -118,6 +118,8 @@ class _Seen:
 
 
 def _note(*, away: bool) -> None:
+    if away:
+        metrics.stripe_failures.inc()
     if _Seen.away != away:
         metrics.service_away.labels("stripe").set(away)
     _Seen.away = away
