@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from fulfillment import queue
 from fulfillment.bookings import following, reminders
+from offers import row_queue
 
 
 @shared_task(name="fulfillment.deliver")
@@ -23,12 +24,12 @@ def deliver_purchase(purchase_id: str) -> None:
 @shared_task(name="fulfillment.follow_slots")
 def follow_slots() -> int:
     """Take the bookings of a slot that was moved or called off along with it."""
-    return following.follow(now=timezone.now())
+    return following.follow(now=timezone.now(), until=row_queue.end_of_sweep())
 
 
 @shared_task(name="fulfillment.remind")
 def remind() -> int:
     """Remind of what is booked for the next day, as it is by now."""
-    now = timezone.now()
-    following.follow(now=now)
-    return reminders.remind(now=now)
+    now, until = timezone.now(), row_queue.end_of_sweep()
+    following.follow(now=now, until=until)
+    return reminders.remind(now=now, until=until)

@@ -6,6 +6,8 @@ import time
 import structlog
 from django.conf import settings
 
+from offers import metrics
+
 logger = structlog.get_logger(__name__)
 
 
@@ -42,6 +44,7 @@ class Breaker:
             self._failing = True
             self._open_until = time.monotonic() + settings.REDIS_BREAKER_SECONDS
         if first:
+            metrics.service_away.labels(self.name).set(1)
             logger.warning("service away, going on without", service=self.name, error=str(error))
 
     def succeeded(self) -> None:
@@ -51,6 +54,7 @@ class Breaker:
         with self._guard:
             was_failing, self._failing = self._failing, False
         if was_failing:
+            metrics.service_away.labels(self.name).set(0)
             logger.info("service back", service=self.name)
 
     @property

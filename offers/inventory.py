@@ -12,6 +12,7 @@ import uuid
 
 from django.db.models import UUIDField
 
+from offers import metrics
 from offers.errors import (
     NotEnoughReserved,
     NotEnoughSold,
@@ -36,7 +37,8 @@ def lock(offer_id: uuid.UUID) -> Offer:
     Raises ``OfferNotFound``; waits at most ``LOCK_TIMEOUT_MS`` (then PostgreSQL's
     ``LockNotAvailable``, which the API answers as ``busy``).
     """
-    offer = _LOCKED.first(offer=offer_id)
+    with metrics.lock_wait.time():
+        offer = _LOCKED.first(offer=offer_id)
     if offer is None:
         raise OfferNotFound
     return offer

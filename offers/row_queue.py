@@ -6,6 +6,8 @@ process that dies in the middle loses the row to the next one when the lease is 
 """
 
 import random
+import time
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -13,9 +15,12 @@ from django.db import models, transaction
 from django.db.models import F, QuerySet
 
 Row = TypeVar("Row", bound=models.Model)
+T = TypeVar("T")
 
 FIRST_DELAY = timedelta(seconds=15)
 LONGEST_DELAY = timedelta(hours=1)
+# A sweep begins no row after so long: the worker's thread is for others, too.
+SWEEP_SECONDS = 60
 
 
 def claim(
@@ -46,3 +51,20 @@ def delay(attempts: int, *, longest: timedelta = LONGEST_DELAY) -> timedelta:
     pause = min(FIRST_DELAY * 2 ** min(max(attempts - 1, 0), 12), longest)
     spread = random.uniform(0.8, 1.2)  # noqa: S311 - no secret
     return timedelta(seconds=pause.total_seconds() * spread)
+
+
+def end_of_sweep(*, seconds: float = SWEEP_SECONDS) -> float:
+    """When a sweep that begins now begins no more rows, by ``time.monotonic``; asked by tasks."""
+    return time.monotonic() + seconds
+
+
+def in_time(rows: Iterable[T], until: float) -> Iterator[T]:
+    """Yield ``rows`` until then; what is left stays in its queue, for the next sweep.
+
+    A pool of threads enforces no time limits, so the loops of sweeps have this one. The first row
+    is always yielded: however late it is, a sweep gets something done.
+    """
+    for number, row in enumerate(rows):
+        if number and time.monotonic() >= until:
+            return
+        yield row

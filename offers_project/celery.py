@@ -6,6 +6,8 @@ from typing import Any
 import structlog
 from celery import Celery
 from celery.beat import PersistentScheduler, SchedulingError
+from celery.signals import worker_init
+from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "offers_project.settings")
 
@@ -14,6 +16,18 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 logger = structlog.get_logger(__name__)
+
+
+@worker_init.connect
+def tell_what_is_counted(**_: object) -> None:
+    """Serve a worker's own figures, where a port is set for it; called by Celery at the start."""
+    if settings.WORKER_METRICS_PORT:
+        # Both need the settings, and this module is imported before them.
+        from prometheus_client import start_http_server
+
+        from offers_project.monitoring.exposition import counted
+
+        start_http_server(settings.WORKER_METRICS_PORT, registry=counted())
 
 
 class BrokerlessScheduler(PersistentScheduler):

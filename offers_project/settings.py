@@ -16,6 +16,8 @@ import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from offers_project import queues
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
@@ -276,14 +278,24 @@ STATEMENT_TIMEOUT_MS = env.int("STATEMENT_TIMEOUT_MS", default=15000)
 DB_POOL_SIZE = env.int("DB_POOL_SIZE", default=8)
 
 DATABASES = {"default": env.db_url("DATABASE_URL")}
-if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+# A streaming replica of it, for lists (offers/replica.py); how many seconds it may be behind.
+if env.str("DATABASE_REPLICA_URL", default=""):
+    DATABASES["replica"] = env.db_url("DATABASE_REPLICA_URL")
+    DATABASE_ROUTERS = ["offers.replica.Router"]
+DATABASE_REPLICA_MAX_LAG = positive("DATABASE_REPLICA_MAX_LAG", 2)
+for _name, _database in DATABASES.items():
+    if _database["ENGINE"] != "django.db.backends.postgresql":
+        if env.bool("OFFERS_OFFLINE", default=False):
+            continue
+        _setting = "DATABASE_URL" if _name == "default" else "DATABASE_REPLICA_URL"
+        raise ImproperlyConfigured(f"{_setting} must name a PostgreSQL database (postgres://…).")
     # Django's own, with a pool that knows what to do when the server is away or was restarted.
-    DATABASES["default"]["ENGINE"] = "offers_project.postgresql"
-    DATABASES["default"]["OPTIONS"] = {
+    _database["ENGINE"] = "offers_project.postgresql"
+    _database["OPTIONS"] = {
         # Seconds and milliseconds, for a server that doesn't even refuse.
         "connect_timeout": 3,
         "tcp_user_timeout": 5000,
-        **DATABASES["default"].get("OPTIONS", {}),
+        **_database.get("OPTIONS", {}),
         # The statements of offers/prepared.py, once a connection has sent them so often.
         "prepare_threshold": 5,
         "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}",
@@ -295,8 +307,6 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
             else False
         ),
     }
-elif not env.bool("OFFERS_OFFLINE", default=False):
-    raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL database (postgres://…).")
 
 # -- Redis: only ever makes things fast (docs/decisions.md) ----------------------------------------
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
@@ -362,7 +372,22 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 0.5,
     "socket_timeout": 5,
     "socket_keepalive": True,
+    "visibility_timeout": queues.VISIBILITY_TIMEOUT.total_seconds(),
+    # As they are listed: a free thread takes what is urgent.
+    "queue_order_strategy": "priority",
 }
+CELERY_TASK_QUEUES = queues.QUEUES
+CELERY_TASK_ROUTES = {task: {"queue": queue} for task, queue in queues.ROUTES.items()}
+CELERY_TASK_DEFAULT_QUEUE = queues.DEFAULT
+CELERY_TASK_CREATE_MISSING_QUEUES = False
+# A message is done with when its task is. Every task can run twice, and one whose worker was killed
+# comes back, unless a sweep was due meanwhile: then it is too old (`expires`) and is dropped.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+# With the line above: no more messages than threads, so none waits behind a long task.
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_SOFT_TIME_LIMIT = queues.SOFT_TIME_LIMIT.total_seconds()
+CELERY_TASK_TIME_LIMIT = queues.TIME_LIMIT.total_seconds()
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -456,6 +481,16 @@ SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=PRODUCTION)
 if env.bool("BEHIND_PROXY", default=True):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CSRF_TRUSTED_ORIGINS = [FRONTEND_URL] if FRONTEND_URL else []
+
+# -- Metrics --------------------------------------------------------------------------------------
+# The name is prometheus_client's, which looks at it when it is imported: after this file.
+METRICS_DIR = env.str("PROMETHEUS_MULTIPROC_DIR", default="")
+if METRICS_DIR:
+    Path(METRICS_DIR).mkdir(parents=True, exist_ok=True)
+else:
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # to prometheus_client, empty is a folder too
+# Of a worker, which has no other; 0 is none.
+WORKER_METRICS_PORT = env.int("WORKER_METRICS_PORT", default=0)
 
 # -- Logging --------------------------------------------------------------------------------------
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()

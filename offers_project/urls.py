@@ -4,7 +4,6 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 from django.views.i18n import set_language
-from django_prometheus.exports import ExportToDjangoView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
@@ -21,6 +20,7 @@ from offers_project import health
 from offers_project.accounts import pages as accounts
 from offers_project.http_errors import refusing_with_a_page
 from offers_project.login import AttendeeLogin, BackOfficeLogin
+from offers_project.monitoring.exposition import metrics
 from purchases import pages, purchase_pages
 from purchases.viewsets import StripeWebhookView
 
@@ -98,5 +98,5 @@ urlpatterns = [
     path("password/change", accounts.ChangePassword.as_view(), name="password-change"),
     path("livez", health.livez),
     path("readyz", health.readyz),
-    path("metrics", ExportToDjangoView),
+    path("metrics", metrics),
 ]

@@ -5,6 +5,7 @@ was faster, the hold is recorded as paid instead. If Stripe can't be asked, the 
 its session is dead by its own ``expires_at``.
 """
 
+import math
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext
 
+from offers import row_queue
 from offers.contention import drop_broken_connection, retried
 from offers.errors import database_is_busy
 from purchases import checkout, payments, stripe_gateway, transitions
@@ -244,6 +246,7 @@ def end_all(
     now: datetime,
     source: str,
     actor: User | None = None,
+    until: float = math.inf,
 ) -> Iterator[Ended]:
     """End each of ``holds``, oldest first, yielding what became of it; a task and a command.
 
@@ -251,7 +254,7 @@ def end_all(
     asked again: only holds whose session is dead are still ended.
     """
     stripe_away: Exception | None = None
-    for purchase in list(holds.order_by("reserved_until")):
+    for purchase in row_queue.in_time(list(holds.order_by("reserved_until")), until):
         if stripe_away is not None and not _is_dead(purchase, now):
             yield Ended(purchase, stripe_away)
             continue
@@ -276,7 +279,7 @@ def end_all(
             yield Ended(purchase, error)
 
 
-def settle_stray_sessions(*, now: datetime, limit: int = 100) -> int:
+def settle_stray_sessions(*, now: datetime, limit: int = 100, until: float = math.inf) -> int:
     """Close sessions that Stripe may have opened for holds that were given back.
 
     Their addresses were given to nobody. One that was paid all the same is a late payment. Called
@@ -288,7 +291,7 @@ def settle_stray_sessions(*, now: datetime, limit: int = 100) -> int:
         return 0
     sessions = _sessions_at_stripe(batch)
     settled = 0
-    for purchase in batch:
+    for purchase in row_queue.in_time(batch, until):
         try:
             for session in sessions[purchase.pk]:
                 _close_stray(purchase, session, now=now)

@@ -17,6 +17,7 @@ Marking first would lose messages instead.
 """
 
 import base64
+import math
 import re
 import threading
 import unicodedata
@@ -143,7 +144,7 @@ class Undelivered(Exception):
         )
 
 
-def send_due(*, now: datetime, limit: int = 200) -> int:
+def send_due(*, now: datetime, limit: int = 200, until: float = math.inf) -> int:
     """Send what is waiting; called by the sweep and its nudge, outside any transaction.
 
     Returns how many the server took: none at once where another thread of this process is at it,
@@ -152,14 +153,14 @@ def send_due(*, now: datetime, limit: int = 200) -> int:
     if not _sender.acquire(blocking=False):
         return 0
     try:
-        return _send_waiting(now, limit)
+        return _send_waiting(now, limit, until)
     finally:
         _sender.release()
 
 
-def _send_waiting(now: datetime, limit: int) -> int:
+def _send_waiting(now: datetime, limit: int, until: float) -> int:
     sent = 0
-    for _ in range(limit):
+    for _ in row_queue.in_time(range(limit), until):
         clock = timezone.now()
         waiting = Email.objects.filter(state=Email.State.WAITING, due_at__lte=max(now, clock))
         claimed = row_queue.claim(waiting.order_by("due_at"), clock=clock, lease=LEASE, limit=1)

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from offers import catalog, impressions, targeting
+from offers import catalog, impressions, replica, targeting
 from offers.errors import EventNotFound, OfferNotFound
 from offers.models import Event, Offer
 from offers.offer_card import Card
@@ -31,7 +31,8 @@ def events_page(request: HttpRequest) -> HttpResponse:
     """The front door: the events that the visitor may see, those that are over at the end."""
     is_over = Case(When(ends_at__lt=timezone.now(), then=1), default=0)
     events = targeting.visible_events(request.user).annotate(is_over=is_over)
-    listed = list(events.order_by("is_over", "starts_at", "title")[:200])
+    shown = events.order_by("is_over", "starts_at", "title")[:200]
+    listed = replica.read(lambda database: list(shown.using(database)))
     return render(
         request,
         "events.html",
@@ -68,7 +69,8 @@ def _show_offers(request: HttpRequest, slug: str) -> HttpResponse:
     offers = targeting.offers_for(request.user, event).filter(placement__in=placements)
     page = _number(request.GET.get("page"))
     start = (page - 1) * OFFERS_ON_A_PAGE
-    found = list(catalog.on_display(offers, visit.now)[start : start + OFFERS_ON_A_PAGE + 1])
+    shown = catalog.on_display(offers, visit.now)[start : start + OFFERS_ON_A_PAGE + 1]
+    found = replica.read(lambda database: list(shown.using(database)))
     cards = visit.cards(found[:OFFERS_ON_A_PAGE])
     _count(request, cards, visit)
     return render(

@@ -3,6 +3,7 @@
 Whatever differs is put right by the functions that the webhooks use, and counted.
 """
 
+import math
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from django.db import transaction
 from django.db.models import F, Q, Sum
 from django.db.models.functions import Coalesce
 
-from offers import inventory
+from offers import inventory, row_queue
 from offers.contention import drop_broken_connection
 from offers.models import Offer
 from purchases import checkout, payments, refunds, stripe_gateway, webhooks
@@ -129,6 +130,8 @@ class Run:
     dry_run: bool = False
     # Also what has to be asked one by one: too much for every few minutes.
     is_thorough: bool = True
+    # By `time.monotonic`: what is left then is for the next run.
+    until: float = math.inf
 
     @property
     def settled_by(self) -> datetime:
@@ -168,7 +171,8 @@ def _missed_events(run: Run) -> Iterator[Finding]:
         stripe_gateway.events_since(undelivered_since, types=types, undelivered_only=True),
         stripe_gateway.events_since(run.since, types=types, undelivered_only=False),
     )
-    while batch := list(islice(events, BATCH)):
+    in_time = row_queue.in_time(events, run.until)
+    while batch := list(islice(in_time, BATCH)):
         ids = [event["id"] for event in batch]
         known = set(StripeEvent.objects.filter(pk__in=ids).values_list("pk", flat=True))
         for data in batch:
@@ -194,7 +198,7 @@ def _missed_event(data: dict[str, Any], run: Run) -> Iterator[Finding]:
 
 def _sessions(run: Run) -> Iterator[Finding]:
     """Sessions whose state differs from ours, and those that nobody here holds anything for."""
-    sessions = stripe_gateway.sessions_since(run.since)
+    sessions = row_queue.in_time(stripe_gateway.sessions_since(run.since), run.until)
     while batch := list(islice(sessions, BATCH)):
         references = {session.id: _uuid(session.client_reference_id) for session in batch}
         known = Purchase.objects.in_bulk([ref for ref in references.values() if ref is not None])
@@ -214,7 +218,7 @@ def _unsettled_payments(run: Run) -> Iterator[Finding]:
     if not run.is_thorough:
         return
     waiting = Purchase.objects.filter(status=Status.PAYMENT_PROCESSING, created_at__lt=run.since)
-    for purchase in list(waiting):
+    for purchase in row_queue.in_time(list(waiting), run.until):
         yield from _guarded("session that differs", str(purchase.pk), _ask_about(purchase, run))
 
 
@@ -319,7 +323,7 @@ def _holds_without_session(run: Run) -> Iterator[Finding]:
         checkout_failed_at=None,
         problem="",
     )
-    for purchase in list(crashed):
+    for purchase in row_queue.in_time(list(crashed), run.until):
         if run.dry_run:
             yield Finding("hold without a session", str(purchase.pk), "would get one")
             continue
@@ -341,7 +345,7 @@ def _resume(purchase: Purchase) -> Iterator[Finding]:
 
 def _refunds(run: Run) -> Iterator[Finding]:
     """Refunds of which Stripe knows more than we do: those made in its dashboard, above all."""
-    for refund in stripe_gateway.refunds_since(run.since):
+    for refund in row_queue.in_time(stripe_gateway.refunds_since(run.since), run.until):
         if refund.created > run.settled_by or refunds.is_known(refund):
             continue
         yield from _guarded("missed refund", refund.id, _refund(refund, run))

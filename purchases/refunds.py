@@ -5,6 +5,7 @@ A refund is a row that is stored in the transaction that decides on it, and sent
 times; ``settle`` then brings the purchase's status in line with the money, under its row lock.
 """
 
+import math
 import uuid
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -96,13 +97,13 @@ def store(refund: Refund) -> None:
     transaction.on_commit(lambda: wake("purchases.send_refunds"))
 
 
-def send_due(*, now: datetime, limit: int = 200) -> int:
+def send_due(*, now: datetime, limit: int = 200, until: float = math.inf) -> int:
     """Send the refunds that are due, and ask after those under way; returns how many were settled.
 
     Called by the sweep and its nudge. One at a time: each may take as long as Stripe does.
     """
     settled = 0
-    for _ in range(limit):
+    for _ in row_queue.in_time(range(limit), until):
         claimed = row_queue.claim(due(now=now), clock=timezone.now(), lease=LEASE, limit=1)
         if not claimed:
             break

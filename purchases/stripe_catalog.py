@@ -5,6 +5,7 @@ Price only when it charges exactly what the offer costs. ``Offer.catalog_version
 ``catalog_synced_version`` the ones that Stripe has heard of.
 """
 
+import math
 import uuid
 from datetime import datetime, timedelta
 
@@ -12,7 +13,7 @@ import structlog
 from django.db.models import F, Q
 from django.utils import timezone
 
-from offers import money
+from offers import money, row_queue
 from offers.contention import drop_broken_connection
 from offers.models import Offer
 from offers.wake import wake
@@ -57,13 +58,14 @@ def sync_offer(offer_id: uuid.UUID | str, *, now: datetime) -> bool:
     return True
 
 
-def sync_due_offers(*, now: datetime, limit: int = 200) -> int:
+def sync_due_offers(*, now: datetime, limit: int = 200, until: float = math.inf) -> int:
     """Catch up with offers that Stripe hasn't heard of; called by the sweep. Returns how many."""
     due = Offer.objects.filter(
         Q(catalog_sync_after__isnull=True) | Q(catalog_sync_after__lte=now)
     ).exclude(catalog_synced_version=F("catalog_version"))
     done = 0
-    for offer_id in list(due.order_by("updated_at").values_list("pk", flat=True)[:limit]):
+    offer_ids = list(due.order_by("updated_at").values_list("pk", flat=True)[:limit])
+    for offer_id in row_queue.in_time(offer_ids, until):
         try:
             done += sync_offer(offer_id, now=now)
         except PaymentProviderUnavailable as error:

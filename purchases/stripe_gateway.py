@@ -21,6 +21,7 @@ import structlog
 from django.conf import settings
 from django.db import connection
 
+from offers import metrics
 from purchases.errors import (
     InvalidWebhook,
     PaymentProviderUnavailable,
@@ -133,6 +134,10 @@ class _Seen:
 
 
 def _note(*, away: bool) -> None:
+    if away:
+        metrics.stripe_failures.inc()
+    if _Seen.away != away:
+        metrics.service_away.labels("stripe").set(away)
     _Seen.away = away
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from django.conf import settings
 from django.db import connection
 
+from offers import metrics
 from purchases.errors import ProviderSaturated, ProviderTurnedAway
 
 # Seconds. When no call has come back for so long, Stripe is taken to hang.
@@ -54,10 +55,12 @@ class Bulkhead:
             return
         self._enter()
         self._mine.inside = True
+        metrics.stripe_inside.inc()
         try:
             yield
         finally:
             self._mine.inside = False
+            metrics.stripe_inside.dec()
             with self._room:
                 self._inside -= 1
                 self._room.notify_all()
@@ -75,9 +78,10 @@ class Bulkhead:
                 yield
                 answered = True
             finally:
+                now = time.monotonic()
+                metrics.stripe_call.observe(now - began)
                 with self._room:
                     del self._calls[me]
-                    now = time.monotonic()
                     if answered or now - began < settings.STRIPE_READ_TIMEOUT:
                         self._hung_at, self._last_return = None, now
                     else:
@@ -92,7 +96,7 @@ class Bulkhead:
             connection.close()  # nobody waits with a connection in hand
         me = threading.get_ident()
         end = time.monotonic() + PATIENCE
-        with self._room:
+        with metrics.stripe_waiting.track_inprogress(), self._room:
             self._queue.append(me)
             try:
                 while not self._has_room():
@@ -100,6 +104,7 @@ class Bulkhead:
                     if now >= stalled_at:
                         self._hung_at = now
                     if now >= min(end, stalled_at):
+                        metrics.stripe_refused.labels("saturated").inc()
                         raise ProviderSaturated
                     self._room.wait(min(end, stalled_at) - now)
                 self._inside += 1
@@ -159,6 +164,7 @@ class Backoff:
         """Raise ``ProviderTurnedAway`` if ``wait`` would: for who has something to lose by then."""
         with self._guard:
             if self._pause > self.SHORT and self._until > time.monotonic():
+                metrics.stripe_refused.labels("turned_away").inc()
                 raise ProviderTurnedAway
 
     def _left(self) -> float:
@@ -168,6 +174,7 @@ class Backoff:
             left = self._until - now
             if self._pause > self.SHORT:
                 if left > 0:
+                    metrics.stripe_refused.labels("turned_away").inc()
                     raise ProviderTurnedAway
                 self._until = now + self.ONE_AT_A_TIME
             return left

@@ -3,12 +3,14 @@
 Each is named, not imported, by whoever wakes it; each may run at any time, twice, or not at all.
 """
 
+import time
 from datetime import timedelta
 
 import structlog
 from celery import shared_task
 from django.utils import timezone
 
+from offers import row_queue
 from purchases import holds, mail, reconciliation, refunds, stripe_catalog, webhooks
 from purchases.activity import alert
 from purchases.bulk import running
@@ -20,22 +22,25 @@ logger = structlog.get_logger(__name__)
 
 # Holds that one sweep looks at: at Stripe's 25 requests/s in test mode, well under a minute.
 BATCH = 500
+# At Stripe's 100 objects a page, room for some 100,000 of a day.
+RECONCILE_SECONDS = 600
 
 
 @shared_task(name="purchases.end_overdue_holds")
 def end_overdue_holds() -> int:
     """End holds whose time is up; `release_inventory` does the same. Returns how many ended."""
-    now = timezone.now()
+    now, until = timezone.now(), row_queue.end_of_sweep()
     due = holds.overdue(now=now).order_by("reserved_until")[:BATCH].values("pk")
     outcomes = holds.end_all(
         holds.open_holds().filter(pk__in=[row["pk"] for row in due]),
         reason=ReleaseReason.EXPIRED,
         now=now,
         source="sweep",
+        until=until,
     )
     ended = sum(outcome.purchase.status == Status.RELEASED for outcome in outcomes)
     try:
-        holds.settle_stray_sessions(now=now)
+        holds.settle_stray_sessions(now=now, until=until)
     except PaymentProviderUnavailable as error:
         logger.warning("stray sessions not settled", error=str(error))
     return ended
@@ -52,22 +57,22 @@ def sync_offer(offer_id: str) -> bool:
 
 @shared_task(name="purchases.sync_offers")
 def sync_offers() -> int:
-    return stripe_catalog.sync_due_offers(now=timezone.now())
+    return stripe_catalog.sync_due_offers(now=timezone.now(), until=row_queue.end_of_sweep())
 
 
 @shared_task(name="purchases.process_events")
 def process_events() -> int:
-    return webhooks.process_unprocessed(now=timezone.now())
+    return webhooks.process_unprocessed(now=timezone.now(), until=row_queue.end_of_sweep())
 
 
 @shared_task(name="purchases.send_refunds")
 def send_refunds() -> int:
-    return refunds.send_due(now=timezone.now())
+    return refunds.send_due(now=timezone.now(), until=row_queue.end_of_sweep())
 
 
 @shared_task(name="purchases.send_emails")
 def send_emails() -> int:
-    return mail.send_due(now=timezone.now())
+    return mail.send_due(now=timezone.now(), until=row_queue.end_of_sweep())
 
 
 @shared_task(name="purchases.deliver_webhooks")
@@ -93,12 +98,16 @@ def reconcile(hours: float = 25.0) -> int:
         source="sweep",
         leave=reconciliation.IN_PROGRESS,
         is_thorough=hours >= 24,
+        until=row_queue.end_of_sweep(seconds=RECONCILE_SECONDS),
     )
     try:
-        return sum(1 for _ in reconciliation.reconcile(run))
+        found = sum(1 for _ in reconciliation.reconcile(run))
     except PaymentProviderUnavailable as error:
         logger.warning("reconciliation put off", error=str(error))
         return 0
+    if time.monotonic() >= run.until:
+        logger.warning("reconciliation not finished in time", hours=hours)
+    return found
 
 
 @shared_task(name="purchases.check_inventory")

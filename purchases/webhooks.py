@@ -5,6 +5,7 @@ again by the sweep or by ``replay_events``. The same event any number of times i
 ``payments``, ``refunds`` and ``disputes`` decide under the purchase's lock.
 """
 
+import math
 import traceback
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ import structlog
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from offers import row_queue
+from offers import metrics, row_queue
 from offers.contention import drop_broken_connection, lock_wait
 from offers.errors import DomainError, database_is_busy
 from offers.wake import wake
@@ -97,6 +98,7 @@ def process(
             may_ask = may_ask and not inline
             event.state, event.error = _dispatch(event, now=now, may_ask=may_ask)
         event.processed_at = timezone.now()
+        metrics.event_lag.observe((event.processed_at - event.created).total_seconds())
     except AskStripeLater:
         event.attempts -= 1
         event.due_at = timezone.now() + (timedelta(0) if inline else PUT_OFF)
@@ -149,14 +151,14 @@ def unprocessed(*, now: datetime) -> QuerySet[StripeEvent]:
     )
 
 
-def process_unprocessed(*, now: datetime, limit: int = 500) -> int:
+def process_unprocessed(*, now: datetime, limit: int = 500, until: float = math.inf) -> int:
     """Process what is left over, oldest first; called by the sweep. Returns how many succeeded.
 
     Claimed one by one: an event may take as long as Stripe does. Once Stripe is away it isn't asked
     again, and what needs it is put off; the others still get their turn.
     """
     done, may_ask = 0, True
-    for _ in range(limit):
+    for _ in row_queue.in_time(range(limit), until):
         due = unprocessed(now=now).order_by("created")
         claimed = row_queue.claim(due, clock=timezone.now(), lease=LEASE, limit=1)
         if not claimed:

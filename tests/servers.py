@@ -46,6 +46,9 @@ ENVIRONMENT = {
     # Fifty threads share the processors with another worker's fifty: slow is no failure.
     "DB_POOL_SIZE": "60",
     "LOCK_TIMEOUT_MS": "12000",
+    "DATABASE_REPLICA_URL": "",
+    "PROMETHEUS_MULTIPROC_DIR": "",
+    "WORKER_METRICS_PORT": "0",
     "LOG_LEVEL": "INFO",
     "LOG_FORMAT": "console",
 }

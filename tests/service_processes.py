@@ -51,15 +51,24 @@ class Processes:
             is_up=self._web_is_up,
         )
 
-    def start_worker(self, *, beat: bool) -> Child:
-        """Start Celery's worker; see ``wait_until_up``."""
+    def start_worker(
+        self,
+        *,
+        beat: bool,
+        name: str = "worker",
+        queues: str = "",
+        threads: int = 4,
+        application: str = "offers_project",
+    ) -> Child:
+        """Start Celery's worker; see ``wait_until_up``. Without ``queues`` it takes from all."""
         schedule = ("--beat", "--schedule", str(self.folder / "schedule")) if beat else ()
         return self._start(
-            "worker",
-            *("celery", "--app=offers_project", "worker", *schedule),
-            *("--pool=threads", "--concurrency=4", "--without-gossip", "--without-mingle"),
-            "--loglevel=INFO",
-            is_up=lambda: " ready." in self.log("worker"),
+            name,
+            *("celery", f"--app={application}", "worker", f"--hostname={name}@%h", *schedule),
+            *(("--queues", queues) if queues else ()),
+            *("--pool=threads", f"--concurrency={threads}"),
+            *("--without-gossip", "--without-mingle", "--loglevel=INFO"),
+            is_up=lambda: " ready." in self.log(name),
         )
 
     def wait_until_up(self) -> None:

@@ -25,6 +25,7 @@ from offers.models import Event, Offer
 from offers_project.back_office.dashboard import funnel, health, sales, waiting
 from offers_project.back_office.dashboard.period import Period
 from offers_project.back_office.dashboard.scope import Scope
+from offers_project.monitoring import waiting as monitored
 from purchases import checkout, holds, payments, refunds, webhooks
 from purchases.models import Purchase, Refund, StripeEvent, WebhookDelivery, WebhookEndpoint
 from purchases.states import ReleaseReason, Status
@@ -266,6 +267,26 @@ def indexes_on(model: Any, column: str) -> set[str]:
     on_it = {name: c for name, c in constraints.items() if c["columns"] == [column]}
     assert any(constraint["unique"] for constraint in on_it.values())
     return set(on_it)
+
+
+# -- Metrics --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("queue", "table"),
+    [
+        ("holds", "purchases_purchase"),
+        ("events", "purchases_stripeevent"),
+        ("fulfilments", "purchases_purchase"),
+        ("fulfilments", "fulfillment_fulfillment"),
+        ("refunds", "purchases_refund"),
+        ("subscribers", "purchases_webhookdelivery"),
+    ],
+)
+def test_what_a_scrape_asks_of_a_queue_reads_no_whole_table(queue: str, table: str) -> None:
+    plans = plans_of(lambda: monitored.QUEUES[queue](NOW), table)
+    assert plans
+    assert [plan for plan in plans if f"all of {table}" in plan] == []
 
 
 # -- Offers ---------------------------------------------------------------------------------------

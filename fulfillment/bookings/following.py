@@ -6,6 +6,7 @@ a transaction of its own: at once by a message, or by the sweep. What differs is
 is lost if a worker dies in the middle, and nobody is told twice.
 """
 
+import math
 import uuid
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from django.db.models.functions import Coalesce
 
 from fulfillment.bookings import booking
 from fulfillment.bookings.models import ServiceBooking
+from offers import row_queue
 from offers.contention import drop_broken_connection
 from purchases.activity import log_failure
 from purchases.models import Purchase
@@ -31,15 +33,11 @@ def strayed(*, now: datetime) -> QuerySet[ServiceBooking]:
     return ServiceBooking.objects.filter(~in_line, slot__isnull=False, scheduled_at__gt=now)
 
 
-def follow(*, now: datetime, limit: int = 1000) -> int:
+def follow(*, now: datetime, limit: int = 1000, until: float = math.inf) -> int:
     """Bring them in line; called by the sweep and after an edit. Returns how many were."""
     found = strayed(now=now).order_by("scheduled_at", "pk")
-    return sum(
-        _follow(fulfillment_id, purchase_id, now)
-        for fulfillment_id, purchase_id in list(
-            found.values_list("fulfillment", "fulfillment__purchase")[:limit]
-        )
-    )
+    rows = list(found.values_list("fulfillment", "fulfillment__purchase")[:limit])
+    return sum(_follow(*row, now) for row in row_queue.in_time(rows, until))
 
 
 def _follow(fulfillment_id: uuid.UUID, purchase_id: uuid.UUID, now: datetime) -> bool:

@@ -1,5 +1,6 @@
 """Reminders: one e-mail for each time that was booked, a day before."""
 
+import math
 import uuid
 from datetime import datetime, timedelta
 
@@ -10,6 +11,7 @@ from fulfillment import transitions
 from fulfillment.bookings import invitation
 from fulfillment.bookings.models import ServiceBooking
 from fulfillment.states import Status
+from offers import row_queue
 from offers.contention import drop_broken_connection, retried
 from purchases import mail
 from purchases.activity import log_failure
@@ -33,11 +35,11 @@ def due(*, now: datetime) -> QuerySet[ServiceBooking]:
     )
 
 
-def remind(*, now: datetime, limit: int = 1000) -> int:
+def remind(*, now: datetime, limit: int = 1000, until: float = math.inf) -> int:
     """Have everybody reminded whose time is near; called by the sweep. Returns how many were."""
     found = due(now=now).order_by("scheduled_at", "pk")
     rows = list(found.values_list("fulfillment", "fulfillment__purchase")[:limit])
-    return sum(_remind(*row, now) for row in rows)
+    return sum(_remind(*row, now) for row in row_queue.in_time(rows, until))
 
 
 def _remind(fulfillment_id: uuid.UUID, purchase_id: uuid.UUID, now: datetime) -> bool:

@@ -8,6 +8,7 @@ forgot their password waits behind the confirmations of a sale. What a mail serv
 ``purchases.mail``'s to know.
 """
 
+import math
 import threading
 from datetime import datetime, timedelta
 from typing import Any
@@ -61,7 +62,7 @@ def ask_for(
 # -- Sending them ---------------------------------------------------------------------------------
 
 
-def send_due(*, now: datetime, limit: int = 200) -> int:
+def send_due(*, now: datetime, limit: int = 200, until: float = math.inf) -> int:
     """Send what is waiting, forget what is over; called by the sweep and its nudge.
 
     Outside any transaction. Returns how many letters the server took; none at once where another
@@ -71,7 +72,7 @@ def send_due(*, now: datetime, limit: int = 200) -> int:
         return 0
     try:
         _forget(now)
-        return _send_waiting(now, limit)
+        return _send_waiting(now, limit, until)
     finally:
         _sender.release()
 
@@ -82,9 +83,9 @@ def _forget(now: datetime) -> None:
     AccountLetter.objects.filter(created_at__lt=now - longest).delete()
 
 
-def _send_waiting(now: datetime, limit: int) -> int:
+def _send_waiting(now: datetime, limit: int, until: float) -> int:
     sent = 0
-    for _ in range(limit):
+    for _ in row_queue.in_time(range(limit), until):
         clock = timezone.now()
         waiting = AccountLetter.objects.filter(sent_at=None, due_at__lte=max(now, clock))
         claimed = row_queue.claim(

@@ -7,6 +7,7 @@ demo data, the worker and the web server; then keep them up until somebody says 
 import argparse
 import http.client
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -139,6 +140,7 @@ class LocalRun:
             "PYTHONUNBUFFERED": "1",
             "NO_PROXY": exempt,
             "no_proxy": exempt,
+            "PROMETHEUS_MULTIPROC_DIR": str(self._folder.path / "metrics"),
             WORKER_READY_VARIABLE: str(self._folder.path / "celery" / "ready"),
         }
         for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
@@ -207,6 +209,8 @@ class LocalRun:
     def _worker(self) -> Program:
         ready_file = Path(self.env[WORKER_READY_VARIABLE])
         ready_file.unlink(missing_ok=True)
+        # What the processes of the last run counted.
+        shutil.rmtree(self.env["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
         worker = self._program(
             "Celery worker",
             "worker",

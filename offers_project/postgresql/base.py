@@ -10,13 +10,18 @@ at once (``reconnect_timeout`` in the settings), and who asks for a connection d
 import select
 import threading
 import time
-from typing import Any, ClassVar
+from functools import cache
+from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
 import psycopg
 import structlog
+from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.postgresql import base
+from prometheus_client import Gauge, Histogram
 from psycopg_pool import ConnectionPool, PoolTimeout
+
+from offers import metrics
 
 logger = structlog.get_logger(__name__)
 
@@ -30,12 +35,15 @@ TRUST = 5.0
 
 
 class Outage:
-    """Remembers, for this process, whether the server could be reached last time.
+    """Remembers, for this process, whether one server could be reached last time.
 
     A line in the log when that changes, however many callers were refused meanwhile.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        service = "postgresql" if alias == DEFAULT_DB_ALIAS else alias
+        self._away = metrics.service_away.labels(service)
         self._guard = threading.Lock()
         self._is_on = False
         self._next_try = 0.0
@@ -59,7 +67,8 @@ class Outage:
             with self._guard:
                 was_on, self._is_on = self._is_on, False
             if was_on:
-                logger.info("PostgreSQL back")
+                self._away.set(0)
+                logger.info("PostgreSQL back", database=self._alias)
 
     def has_begun(self, *, asked_at: float) -> bool:
         """Note that who asked then got no connection; whether nobody else got one since either."""
@@ -69,8 +78,29 @@ class Outage:
             was_on, self._is_on = self._is_on, True
             self._next_try = time.monotonic() + PAUSE
         if not was_on:
-            logger.error("PostgreSQL away")
+            self._away.set(1)
+            logger.error("PostgreSQL away", database=self._alias)
         return True
+
+
+@cache
+def outage_of(alias: str) -> Outage:
+    """What this process knows of one database."""
+    return Outage(alias)
+
+
+class Figures(NamedTuple):
+    """One database's, looked up once: that takes longer than to count."""
+
+    wait: Histogram
+    in_use: Gauge
+
+
+@cache
+def figures_of(alias: str, size: int) -> Figures:
+    """What a pool of so many connections counts."""
+    metrics.pool_size.labels(alias).set(size)
+    return Figures(metrics.pool_wait.labels(alias), metrics.pool_in_use.labels(alias))
 
 
 class RestartablePool:
@@ -79,9 +109,10 @@ class RestartablePool:
     # When each connection is to be tried next; of all pools, since each is made anew for a thread.
     _trusted: ClassVar[WeakKeyDictionary[Any, float]] = WeakKeyDictionary()
 
-    def __init__(self, pool: ConnectionPool[Any], outage: Outage) -> None:
+    def __init__(self, pool: ConnectionPool[Any], outage: Outage, alias: str) -> None:
         self._pool = pool
         self._outage = outage
+        self._figures = figures_of(alias, pool.max_size)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pool, name)
@@ -93,6 +124,15 @@ class RestartablePool:
         ``PATIENCE``, while the server can't be reached.
         """
         self._outage.refuse_unless_worth_a_try()
+        asked_at = time.monotonic()
+        try:
+            connection = self._connection_that_works()
+        finally:
+            self._figures.wait.observe(time.monotonic() - asked_at)
+        self._figures.in_use.inc()
+        return connection
+
+    def _connection_that_works(self) -> Any:
         deadline = time.monotonic() + self._pool.timeout
         while True:
             asked_at, errors = time.monotonic(), self._errors()
@@ -111,6 +151,10 @@ class RestartablePool:
             if time.monotonic() >= deadline:
                 # As with a proxy that takes connections for a server that is gone.
                 raise PoolTimeout("no connection works")
+
+    def has_back_one(self) -> None:
+        """Count a connection that was given back, which Django does without us."""
+        self._figures.in_use.dec()
 
     def _works(self, connection: Any) -> bool:
         now = time.monotonic()
@@ -151,13 +195,18 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """Django's, with our pool; without a pool (``DB_POOL_SIZE=0``) it is Django's."""
 
     ops_class = Operations
-    _outage = Outage()
 
     @property
     def pool(self) -> Any:
-        """The process's pool, or ``None`` without one."""
+        """The process's pool of this database, or ``None`` without one."""
         pool = super().pool
-        return pool and RestartablePool(pool, self._outage)
+        return pool and RestartablePool(pool, outage_of(self.alias), self.alias)
+
+    def _close(self) -> None:
+        pool = self.pool if self.connection is not None else None
+        super()._close()
+        if pool:
+            pool.has_back_one()
 
     def prepared_cursor(self) -> Any:
         """A cursor that leaves the values to the server, and has it prepare what it is sent often.
