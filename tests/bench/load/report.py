@@ -3,27 +3,34 @@
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from tests.bench.load.bench import GROUPS, Measured
+from tests.bench.load.measured import GROUPS, Measured
 from tests.bench.load.rows import Row
 
 Results = Mapping[str, Sequence[Measured]]
 
 
+def name_of(row: Row, database: str) -> str:
+    """Of what a row gave on one of the databases."""
+    return f"{row.name}, {database}"
+
+
 def summary(row: Row, databases: Sequence[str], results: Results) -> str:
     """A row and its floors, as medians of the rounds with their spread."""
-    names = [*(f"{row.name}, {database}" for database in databases), *row.floors]
+    names = [name_of(row, database) for database in databases if name_of(row, database) in results]
+    names += row.floors
     lines = [f"{row.name}: {row.title}", *(f"  {_medians(name, results[name])}" for name in names)]
     for database in databases:
-        ours = results[f"{row.name}, {database}"]
+        ours = results.get(name_of(row, database), ())
         for floor in row.floors:
-            ratio = spread(ratios(ours, results[floor]))
-            lines.append(f"  {row.name}, {database} / {floor}: {ratio}")
+            if ours:
+                ratio = spread(ratios(ours, results[floor]))
+                lines.append(f"  {row.name}, {database} / {floor}: {ratio}")
     return "\n".join(lines)
 
 
 def ratios(ours: Sequence[Measured], floor: Sequence[Measured]) -> list[float]:
     """Rate by rate, round by round: both were measured within the same seconds."""
-    return [one.rate / other.rate for one, other in zip(ours, floor, strict=True)]
+    return [one.rate / other.rate for one, other in zip(ours, floor, strict=False)]
 
 
 def spread(figures: Iterable[float], form: Callable[[float], str] = "{:.2f}".format) -> str:

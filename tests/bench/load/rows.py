@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.bench.load.bench import Bench, Measured
+from tests.bench.load.bench import Bench
+from tests.bench.load.measured import Measured
 
 # Measures one round.
 Work = Callable[[Bench], Measured]
@@ -31,13 +32,18 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """A piece of the service's work. ``floors`` are names, the first one that of the ratio."""
+    """A piece of the service's work. ``floors`` are names, the first one that of the ratio.
+
+    It is measured on each database, but one with its own number of rounds only on the largest.
+    """
 
     name: str
     title: str
     work: WorkOn
     floors: tuple[str, ...]
     goals: tuple[Goal, ...] = ()
+    # Fewer than of others, where each takes long.
+    rounds: int | None = None
 
 
 @dataclass(frozen=True)
