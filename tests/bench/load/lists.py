@@ -7,7 +7,7 @@ from typing import Any
 from tests.bench.load.bench import Bench, request
 from tests.bench.load.data import LISTS
 from tests.bench.load.measured import Measured, Wrong
-from tests.bench.load.rows import Family, Floor, Goal, Row, Work, WorkOn
+from tests.bench.load.rows import Comparison, Family, Floor, Goal, Row, Work, WorkOn
 
 VISITORS = 100
 SECONDS = 2.0
@@ -94,4 +94,14 @@ FAMILY = Family(
         Floor(f"bare list-{count}", "one prepared query and orjson", _bare(f"list-{count}"))
         for count in LISTS
     ),
+    comparisons=tuple(
+        Comparison(
+            f"the first page of {LISTS[-1]:,} offers, against that of {LISTS[0]}{who}",
+            f"list-{LISTS[0]}{suffix}",
+            f"list-{LISTS[-1]}{suffix}",
+            most=1.2,
+        )
+        for suffix, who in (("", ""), ("-attendee", ", for attendees"))
+    ),
+    growth=1.2,
 )

@@ -14,6 +14,7 @@ from tests.bench.load.rows import Family, Floor, Goal, Row, Work, WorkOn
 BUYERS = 50
 SECONDS = 3.0
 SLOW_STRIPE = 0.3
+TRANSACTIONS_QUICK = 5  # of each of pgbench's clients
 # More than can be answered in that time.
 MOST = 6_000
 
@@ -111,7 +112,9 @@ def _pgbench(clients: int) -> Work:
             LOCK,
             database=bench.floor_database,
             clients=clients,
-            seconds=bench.seconds(SECONDS),
+            # A busy machine may take a second to connect them.
+            seconds=SECONDS,
+            transactions=TRANSACTIONS_QUICK if bench.is_short else None,
             stock=FOR_PGBENCH,
         )
 
@@ -144,7 +147,7 @@ FAMILY = Family(
             f"{BUYERS} concurrent purchases, Stripe at 0 ms",
             _priced(0.0),
             ALONE,
-            (Goal("ratio", least=0.7),),
+            (Goal("ratio", least=0.7), Goal("CPU ms, Stripe", most=0.3)),
         ),
         Row(
             "priced-300ms",

@@ -32,14 +32,14 @@ def held_milliseconds(bench: Bench, database: str, load: Callable[[], object]) -
             server.execute("SELECT pg_reload_conf()")
             if setting == "0":
                 load()
-    held = _held(log, begin)
+    held = held_in(log, begin=begin)
     if not held:
         raise Wrong("No statement locks the offer's row as far as PostgreSQL's log says.")
     return round(statistics.fmean(held) * 1000, 2)
 
 
-def _held(log: Path, begin: int) -> list[float]:
-    """Seconds, by transaction."""
+def held_in(log: Path, *, begin: int) -> list[float]:
+    """Seconds for each transaction in the log from that byte on."""
     held: list[float] = []
     since: dict[str, float] = {}
     with log.open(encoding="utf-8", errors="replace") as lines:

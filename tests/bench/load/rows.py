@@ -23,7 +23,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure should be. ``figure`` names it as ``report.figures`` has it."""
+    """What a figure should be: ``ratio``, ``ratio to <floor>``, or one that ``figures`` knows."""
 
     figure: str
     least: float | None = None
@@ -47,8 +47,23 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """That a row should cost no more than so many times what another one does."""
+
+    title: str
+    base: str
+    row: str
+    most: float
+
+
+@dataclass(frozen=True)
 class Family:
-    """Rows that are measured in turn, with the floors that they share."""
+    """Rows that are measured in turn, with the floors that they share.
+
+    ``growth`` is how many times slower they may be on the large database than on the small one.
+    """
 
     rows: tuple[Row, ...]
     floors: tuple[Floor, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    growth: float = 1.3

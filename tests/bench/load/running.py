@@ -1,20 +1,26 @@
 """A run: the databases filled, then rows and floors measured in turn, round by round."""
 
 import argparse
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 import redis
 from django.core.management import call_command
 
+from offers_project.local.environment import ROOT
 from tests.bench.load import (
     data,
+    document,
     fulfilment,
     lists,
     memory,
+    picture,
     purchases,
     report,
     sold_out,
@@ -22,6 +28,7 @@ from tests.bench.load import (
     webhooks,
 )
 from tests.bench.load.bench import Bench, django_on
+from tests.bench.load.figures import name_of
 from tests.bench.load.load_generator import LoadGenerator
 from tests.bench.load.measured import Measured, Wrong, line
 from tests.bench.load.rows import Family
@@ -29,6 +36,7 @@ from tests.bench.load.stack import CACHES, Stack
 
 Say = Callable[[str], None]
 ROUNDS = 5
+DOCUMENTS = ROOT / "docs" / "benchmarks"
 FAMILIES = (
     purchases.FAMILY,
     sold_out.FAMILY,
@@ -63,7 +71,7 @@ class Run:
         """
         work = self._work(family)
         for number in range(-1, self._rounds + 1):
-            self._bench.is_gentle = number < 0
+            self._bench.is_gentle = number < 0 or self._bench.quick
             self._bench.is_warming_up = number < 1
             if number == 0 and self._bench.quick:
                 continue
@@ -83,7 +91,7 @@ class Run:
         work: dict[str, tuple[Callable[[], Measured], int]] = {}
         for row in family.rows:
             for database in self._databases if row.rounds is None else self._databases[-1:]:
-                work[report.name_of(row, database)] = (
+                work[name_of(row, database)] = (
                     lambda row=row, database=database: row.work(self._bench, database),
                     min(row.rounds or self._rounds, self._rounds),
                 )
@@ -99,6 +107,7 @@ class Run:
 def run(stack: Stack, clients: LoadGenerator, options: argparse.Namespace) -> int:
     """All of it; called by the command line. Returns the exit status."""
     begun = time.monotonic()
+    busy = os.getloadavg()[0]
 
     def say(text: str) -> None:
         print(f"[{time.monotonic() - begun:6.1f} s] {text}", flush=True)
@@ -121,12 +130,35 @@ def run(stack: Stack, clients: LoadGenerator, options: argparse.Namespace) -> in
             _forget_messages(stack, databases)
             for row in family.rows:
                 say(report.summary(row, databases, this.results))
+        facts = document.Facts(
+            sizes=sizes,
+            databases=databases,
+            rounds=rounds,
+            versions=stack.versions(),
+            servers=stack.image.env,
+            minutes=(time.monotonic() - begun) / 60,
+            day=datetime.now(UTC),
+            busy=busy,
+        )
+        if to := _folder(options, stack):
+            to.mkdir(parents=True, exist_ok=True)
+            page = document.written(families, this.results, facts)
+            (to / "load.md").write_text(page, encoding="utf-8")
+            picture.draw(families, this.results, databases[-1], to / "load.png")
+            say(f"written to {to}")
     except Wrong as error:
         say(f"WRONG: {error}")
         return 1
     finally:
         bench.stop_workers()
     return 0
+
+
+def _folder(options: argparse.Namespace, stack: Stack) -> Path | None:
+    """Where the report goes: that of a quick run, which measures nothing, goes with its data."""
+    if options.output or options.only:
+        return options.output
+    return stack.folder / "report" if options.quick else DOCUMENTS
 
 
 def _wanted(names: Sequence[str] | None) -> list[Family]:
@@ -138,7 +170,7 @@ def _wanted(names: Sequence[str] | None) -> list[Family]:
     for family in FAMILIES:
         rows = tuple(row for row in family.rows if not names or row.name in names)
         if rows:
-            families.append(Family(rows, family.floors))
+            families.append(replace(family, rows=rows))
     return families
 
 

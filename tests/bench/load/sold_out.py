@@ -10,6 +10,7 @@ from tests.bench.load.purchases import SECONDS
 from tests.bench.load.rows import Family, Floor, Goal, Row
 
 UNITS, RUSH, AT_ONCE = 50, 500, 100
+UNITS_QUICK, RUSH_QUICK = 5, 50
 MOST = 12_000
 WHILE_LOCKED = 200
 FIRST_NUMBER = 1_000_000  # of the offers that are sold out here, one after the other
@@ -17,15 +18,16 @@ FIRST_NUMBER = 1_000_000  # of the offers that are sold out here, one after the 
 
 def _rush(bench: Bench, database: str) -> Measured:
     """A new offer, bought at once by ten times as many as can have it."""
+    units, rush = (UNITS_QUICK, RUSH_QUICK) if bench.quick else (UNITS, RUSH)
     [number] = bench.numbers(1)
     with bench.database(database):
         offer_id = make_hot_offer(
-            Event.objects.get(slug=HOT), FIRST_NUMBER + number, price=0, total=UNITS
+            Event.objects.get(slug=HOT), FIRST_NUMBER + number, price=0, total=units
         )
     bench.sold_out[database] = offer_id
-    measured = bench.buy(database, offer_id, connections=AT_ONCE, count=RUSH, expect={201, 409})
-    if measured.statuses != {201: UNITS, 409: RUSH - UNITS}:
-        raise Wrong(f"{RUSH} purchases of {UNITS} units: {dict(measured.statuses)}")
+    measured = bench.buy(database, offer_id, connections=AT_ONCE, count=rush, expect={201, 409})
+    if measured.statuses != {201: units, 409: rush - units}:
+        raise Wrong(f"{rush} purchases of {units} units: {dict(measured.statuses)}")
     measured.also["seconds until all are answered"] = round(measured.seconds, 3)
     return measured
 

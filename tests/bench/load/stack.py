@@ -8,9 +8,11 @@ row starts one: what it would do is measured by itself.
 import http.client
 import json
 import os
+import platform
 import re
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -143,6 +145,16 @@ class Stack:
             "Stripe": self._children["stripe"].pid,
         }
         return {name: pid for name, pid in found.items() if pid is not None}
+
+    def versions(self) -> dict[str, str]:
+        """Of what was measured, by name."""
+        packages = ("Django", "djangorestframework", "psycopg", "granian")
+        return {
+            "Python": platform.python_version(),
+            "PostgreSQL": self.postgres.version,
+            "Valkey": self.valkey.version,
+            **{name: version(name.lower()) for name in packages},
+        }
 
     def set_stripe(self, *, latency: float = 0.0, limit: float = 0.0) -> None:
         """Seconds until an answer; requests a second beyond which it is 429, or 0."""
