@@ -10,13 +10,14 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 CATALOGUE := offers_project/locale/de/LC_MESSAGES/django
-.PHONY: help run test chaos lint typecheck bench bench-pages messages clean
+.PHONY: help run test chaos lint typecheck bench bench-admin bench-pages messages clean
 
 help:
 	@echo "make run        the whole service on http://127.0.0.1:8000 (PORT=, DATA_DIR=, HOST=, any setting)"
 	@echo "make test       the test suite (PYTEST_ARGS=)"
 	@echo "make chaos      50 buyers while the parts and Stripe fail, 7 minutes (QUICK=1: one; SEED=)"
-	@echo "make bench      every admin page with 200,000 purchases, its queries explained (QUICK=1: few)"
+	@echo "make bench      the service under load beside its floors, 15 minutes (QUICK=1: only that it runs)"
+	@echo "make bench-admin  every admin page with 200,000 purchases, its queries explained (QUICK=1: few)"
 	@echo "make bench-pages  how soon a phone shows the first offer on slow 4G (QUICK=1: one round)"
 	@echo "make lint       ruff, mypy, and the linter of the OpenAPI document (with Node.js)"
 	@echo "make messages   what is to be translated, into the German catalogue, and that one compiled"
@@ -42,6 +43,9 @@ typecheck: $(STAMP)
 	@OFFERS_OFFLINE=1 $(BIN)/mypy # the plugin loads the settings, and has no database
 
 bench: $(STAMP)
+	@exec $(BIN)/python -m tests.bench.load $(if $(QUICK),--quick)
+
+bench-admin: $(STAMP)
 	@exec $(BIN)/python -m tests.bench $(if $(QUICK),--quick)
 
 bench-pages: $(STAMP)

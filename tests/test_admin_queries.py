@@ -1,4 +1,4 @@
-"""No page of the admin asks more of the database for having more rows; `make bench` times them."""
+"""No page of the admin asks more queries for having more rows; `make bench-admin` times them."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,1 +1,1 @@
-"""`make bench`: the back-office with 10,000 offers and 200,000 purchases, counted and explained."""
+"""`make bench-admin`: the back-office with many rows, its queries counted and explained."""

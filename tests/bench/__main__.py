@@ -1,4 +1,4 @@
-"""The command line behind `make bench`; exit status 1 when a page asks too much or too slowly."""
+"""The command line behind `make bench-admin`; exit status 1 when a page asks too much."""
 
 import argparse
 import os

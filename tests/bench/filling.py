@@ -15,6 +15,16 @@ def fill(model: type[models.Model], columns: dict[str, str], *, source: str, **n
     ``columns`` is from attribute names to SQL expressions over ``source``, in which ``numbers`` are
     named parameters.
     """
+    statement, parameters = insertion(model, columns, source=source, **numbers)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.rowcount
+
+
+def insertion(
+    model: type[models.Model], columns: dict[str, str], *, source: str, **numbers: Any
+) -> tuple[str, dict[str, Any]]:
+    """The statement of ``fill`` and its parameters."""
     values = dict(columns)
     parameters = dict(numbers)
     for field in model._meta.concrete_fields:
@@ -32,9 +42,7 @@ def fill(model: type[models.Model], columns: dict[str, str], *, source: str, **n
     table = quote(model._meta.db_table)
     # Names of our own models and expressions of this package.
     statement = f"INSERT INTO {table} ({into}) SELECT {selected} FROM {source}"  # noqa: S608
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        return cursor.rowcount
+    return statement, parameters
 
 
 def run(statement: str, **numbers: Any) -> None:

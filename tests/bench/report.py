@@ -88,8 +88,8 @@ def machine() -> str:
 HEAD = """# The back-office with many rows
 
 {size.offers:,} offers and {size.purchases:,} purchases of {size.users:,} buyers at {size.events}
-events of {size.organizations} organizations, and all that belongs to them. Written by `make bench`
-on {day}: {machine}.
+events of {size.organizations} organizations, and all that belongs to them. Written by
+`make bench-admin` on {day}: {machine}.
 
 Every page that the admin's registry and addresses lead to is opened as a superuser, as a manager to
 whose organization a third belongs, and as somebody who has just begun and has next to nothing:

@@ -9,21 +9,26 @@ from types import FrameType
 
 from offers_project.local.children import ChildFailed
 from tests.bench.load.load_generator import BrokenAnswer, LoadGenerator
-from tests.bench.load.stack import Stack
+from tests.bench.load.stack import Stack, set_up_django
 
 
 def main() -> int:
     """Start everything, fill the databases, measure, write the report."""
     options = _options()
     signal.signal(signal.SIGTERM, _interrupt)
-    stack = Stack(Path(tempfile.mkdtemp(prefix="offers-bench-")))
+    stack = Stack(Path(tempfile.mkdtemp(prefix="offers-bench-")), keep=options.keep)
     clients = LoadGenerator()
     clients.start()
     try:
         stack.start()
-        from tests.bench.load import running  # it needs the settings, and those need the stack
+        set_up_django(stack)
+        from tests.bench.load import running  # its modules need the settings
 
-        return running.run(stack, clients, options)
+        try:
+            return running.run(stack, clients, options)
+        except running.NoSuchRow as error:
+            print(error, file=sys.stderr)
+            return 2
     except (ChildFailed, BrokenAnswer) as error:
         print(error, file=sys.stderr)
     except KeyboardInterrupt:

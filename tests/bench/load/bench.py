@@ -2,11 +2,9 @@
 
 import http
 import itertools
-import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -18,43 +16,11 @@ from purchases import reconciliation
 from tests.bench.load import cpu
 from tests.bench.load.data import Sizes
 from tests.bench.load.load_generator import Job, LoadGenerator
+from tests.bench.load.measured import Measured, Wrong
 from tests.bench.load.stack import Stack
+from tests.bench.load.worker import Worker
 
-GROUPS = ("clients", "web", "PostgreSQL", "Valkey", "Stripe")
-
-
-class Wrong(Exception):
-    """The service did what it must not: the run fails. The text says what."""
-
-
-@dataclass
-class Measured:
-    """One round of one piece of work. ``cpu`` is in seconds, by group of processes."""
-
-    answers: int
-    seconds: float
-    cpu: dict[str, float]
-    latencies: list[float] = field(default_factory=list)
-    # Figures that only some rows have, by what they are.
-    also: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def rate(self) -> float:
-        """Answers a second."""
-        return self.answers / self.seconds
-
-    def percentile(self, percent: int) -> float:
-        """Seconds within which so many of a hundred answers came."""
-        return statistics.quantiles(self.latencies, n=100)[percent - 1] if self.latencies else 0.0
-
-    def cpu_ms(self, group: str) -> float:
-        """Processor time for each answer."""
-        return self.cpu.get(group, 0.0) * 1000 / self.answers
-
-    @property
-    def clients_share(self) -> float:
-        """The clients' part of all processor time."""
-        return self.cpu.get("clients", 0.0) / (sum(self.cpu.values()) or 1.0)
+GENTLY = 8
 
 
 class Bench:
@@ -72,17 +38,41 @@ class Bench:
         self.stack = stack
         self.quick = quick
         self.is_warming_up = True
+        # At first only a few connections: a process that has just started isn't to be judged by it.
+        self.is_gentle = True
         # Where the tables of the floor are, beside as many rows as there are.
         self.floor_database = databases[-1]
         self._clients = clients
         self._tokens: dict[int, str] = {}
-        self._buyers = itertools.cycle(range(1, sizes.buyers + 1))
+        self.buyers = sizes.buyers
+        self._buyer = 0
         self._keys = itertools.count()
         self._begun = time.time_ns()
+        self._added = 0
+        self._workers: dict[str, Worker] = {}
+        # The offer that was sold out last, by database.
+        self.sold_out: dict[str, object] = {}
+
+    @property
+    def is_short(self) -> bool:
+        """Whether as little as possible is to be done: the first round only warms things up."""
+        return self.quick or self.is_warming_up
 
     def seconds(self, full: float) -> float:
-        """How long to measure; the first round only warms everything up."""
+        """How long to measure."""
         return min(full, 0.5 if self.quick else 1.0 if self.is_warming_up else full)
+
+    def worker(self, database: str) -> Worker:
+        """The process that runs tasks, started when it is first asked for."""
+        if database not in self._workers:
+            self._workers[database] = Worker(self.stack, database)
+        return self._workers[database]
+
+    def stop_workers(self) -> None:
+        """End those processes: nothing of theirs runs beside other rows."""
+        for worker in self._workers.values():
+            worker.stop()
+        self._workers.clear()
 
     def load(
         self,
@@ -95,6 +85,8 @@ class Bench:
         meanwhile: Callable[[], None] | None = None,
     ) -> Measured:
         """Send the requests and count. Raises ``Wrong`` for a status that isn't expected."""
+        if self.is_gentle:
+            connections = min(connections, GENTLY)
         roots = self.stack.roots(web) | {"clients": self._clients.pid}
         taken: list[dict[str, float]] = []
 
@@ -108,20 +100,28 @@ class Bench:
                 shown = outcome.examples[status].decode(errors="replace")
                 name = http.HTTPStatus(status).phrase
                 raise Wrong(f"{count} answers {status} {name} from {web}, such as:\n{shown}")
-        measured = Measured(
+        return Measured(
             answers=outcome.statuses.total(),
             seconds=outcome.seconds,
             cpu=cpu.between(*taken),
             latencies=outcome.latencies,
+            statuses=outcome.statuses,
         )
-        measured.also.update({f"{s}": float(n) for s, n in outcome.statuses.items()})
-        return measured
 
     # -- Requests ---------------------------------------------------------------------------------
 
+    def buy(
+        self, web: str, offer_id: object, *, connections: int, count: int, **how: Any
+    ) -> Measured:
+        """Purchases of up to ``count`` buyers at one web server: see ``load``."""
+        measured = self.load(web, self.purchases(offer_id, count), connections=connections, **how)
+        self._buyer -= count - measured.answers  # those whose turn it wasn't are next
+        return measured
+
     def next_buyer(self) -> int:
-        """The id of one who hasn't bought for longest: each keeps their own limits."""
-        return next(self._buyers)
+        """The id of one who hasn't bought for longest: each keeps within their own limits."""
+        self._buyer += 1
+        return 1 + self._buyer % self.buyers
 
     def purchases(self, offer_id: object, count: int) -> list[bytes]:
         """Requests of so many buyers, each for one unit, each with a key of its own."""
@@ -144,6 +144,11 @@ class Bench:
             # As `make_shop` made them: the password is part of what the token proves.
             self._tokens[user_id] = str(AccessToken.for_user(User(pk=user_id, password="!")))
         return self._tokens[user_id]
+
+    def numbers(self, count: int) -> range:
+        """So many numbers that nothing else has: for what a round adds to a database."""
+        self._added += count
+        return range(self._added - count, self._added)
 
     # -- Databases --------------------------------------------------------------------------------
 
@@ -177,16 +182,6 @@ def django_on(database: str) -> Iterator[None]:
         yield
     finally:
         connection.close()
-
-
-def line(name: str, measured: Measured) -> str:
-    """A round in one line."""
-    groups = [f"{group} {measured.cpu_ms(group):.2f}" for group in GROUPS]
-    return (
-        f"{name:28} {measured.rate:8.1f}/s  p50 {measured.percentile(50) * 1000:6.1f} ms  "
-        f"p95 {measured.percentile(95) * 1000:6.1f} ms  CPU ms: {', '.join(groups)}  "
-        f"(clients {measured.clients_share:.1%})"
-    )
 
 
 def request(method: str, path: str, *headers: str, body: str = "") -> bytes:

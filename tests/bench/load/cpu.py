@@ -38,6 +38,11 @@ def resident_megabytes(pid: int) -> float:
     return pages * PAGE_BYTES / 1e6
 
 
+def is_helper(pid: int) -> bool:
+    """Whether it only watches over resources, as Python's multiprocessing has one."""
+    return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def _table() -> tuple[dict[int, int], dict[int, list[int]]]:
     """Ticks by process, and children by parent."""
     took: dict[int, int] = {}

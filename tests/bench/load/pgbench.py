@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.bench.load import cpu
-from tests.bench.load.bench import Bench, Measured, Wrong
+from tests.bench.load.bench import Bench
+from tests.bench.load.measured import Measured, Wrong
 
 THREADS = 2
 
@@ -24,7 +25,7 @@ def run(
     transactions: int | None = None,
     **variables: int,
 ) -> Measured:
-    """Run a script for so long, or so many times in all; ``variables`` are its `:names`.
+    """Run a script for so long, or so many times each client; ``variables`` are its `:names`.
 
     Raises ``Wrong`` when a transaction failed.
     """
@@ -38,9 +39,9 @@ def run(
         *(f"--define={name}={value}" for name, value in variables.items()),
     ]
     if transactions is None:
-        command += ["--time", str(max(1, round(seconds or 1)))]
+        command += ["--time", str(round(seconds or 1))]
     else:
-        command += ["--transactions", str(max(1, transactions // clients))]
+        command += ["--transactions", str(transactions)]
     roots = bench.stack.roots("floor")
     before, own = cpu.seconds(roots), _of_ended_children()
     done = subprocess.run(
@@ -51,7 +52,7 @@ def run(
     )
     took = cpu.between(before, cpu.seconds(roots)) | {"clients": _of_ended_children() - own}
     failed = _found(r"number of failed transactions: (\d+)", done.stdout)
-    if done.returncode != 0 or failed:
+    if done.returncode != 0 or failed or "tps" not in done.stdout:
         raise Wrong(f"pgbench failed:\n{done.stdout}{done.stderr}")
     answers = int(_found(r"transactions actually processed: (\d+)", done.stdout))
     rate = _found(r"tps = ([\d.]+)", done.stdout)

@@ -1,45 +1,38 @@
-"""What was measured, in words, as a table and as a picture."""
+"""What a row gave, in words for the terminal."""
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
-from tests.bench.load.bench import GROUPS, Measured
+from tests.bench.load import figures
+from tests.bench.load.figures import Results, name_of
+from tests.bench.load.measured import GROUPS, Measured
 from tests.bench.load.rows import Row
-
-Results = Mapping[str, Sequence[Measured]]
 
 
 def summary(row: Row, databases: Sequence[str], results: Results) -> str:
     """A row and its floors, as medians of the rounds with their spread."""
-    names = [*(f"{row.name}, {database}" for database in databases), *row.floors]
-    lines = [f"{row.name}: {row.title}", *(f"  {_medians(name, results[name])}" for name in names)]
-    for database in databases:
-        ours = results[f"{row.name}, {database}"]
-        for floor in row.floors:
-            ratio = spread(ratios(ours, results[floor]))
-            lines.append(f"  {row.name}, {database} / {floor}: {ratio}")
+    ours = {
+        database: results[name_of(row, database)]
+        for database in databases
+        if results.get(name_of(row, database))
+    }
+    lines = [f"{row.name}: {row.title}"]
+    lines += [f"  {_medians(database, rounds)}" for database, rounds in ours.items()]
+    lines += [f"  {_medians(floor, results[floor])}" for floor in row.floors]
+    lines += [
+        f"  {database} / {floor}: {figures.ratio(rounds, results[floor]).written()}"
+        for database, rounds in ours.items()
+        for floor in row.floors
+    ]
     return "\n".join(lines)
 
 
-def ratios(ours: Sequence[Measured], floor: Sequence[Measured]) -> list[float]:
-    """Rate by rate, round by round: both were measured within the same seconds."""
-    return [one.rate / other.rate for one, other in zip(ours, floor, strict=True)]
-
-
-def spread(figures: Iterable[float], form: Callable[[float], str] = "{:.2f}".format) -> str:
-    """The median, and how far the rounds were apart."""
-    values = sorted(figures)
-    return f"{form(statistics.median(values))} ({form(values[0])} to {form(values[-1])})"
-
-
 def _medians(name: str, rounds: Sequence[Measured]) -> str:
-    rate = spread((one.rate for one in rounds), "{:.0f}".format)
     slow = [statistics.median(one.percentile(p) * 1000 for one in rounds) for p in (50, 95)]
-    cpu = ", ".join(
-        f"{group} {statistics.median(one.cpu_ms(group) for one in rounds):.2f}" for group in GROUPS
-    )
+    cpu = [(group, statistics.median(one.cpu_ms(group) for one in rounds)) for group in GROUPS]
+    shown = ", ".join(f"{group} {spent:.2f}" for group, spent in cpu if spent >= 0.005)
     share = statistics.median(one.clients_share for one in rounds)
     return (
-        f"{name}: {rate}/s, p50 {slow[0]:.0f} ms, p95 {slow[1]:.0f} ms; "
-        f"CPU ms an answer: {cpu}; the clients took {share:.1%}"
+        f"{name}: {figures.rate(rounds).written(0)}/s, p50 {slow[0]:.0f} ms, p95 {slow[1]:.0f} ms; "
+        f"CPU ms an answer: {shown or 'none'}; the clients took {share:.1%}"
     )

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.bench.load.bench import Bench, Measured
+from tests.bench.load.bench import Bench
+from tests.bench.load.measured import Measured
 
 # Measures one round.
 Work = Callable[[Bench], Measured]
@@ -22,7 +23,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure should be. ``figure`` names it as ``report.figures`` has it."""
+    """What a figure should be: ``ratio``, ``ratio to <floor>``, or one that ``figures`` knows."""
 
     figure: str
     least: float | None = None
@@ -31,18 +32,38 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """A piece of the service's work. ``floors`` are names, the first one that of the ratio."""
+    """A piece of the service's work. ``floors`` are names, the first one that of the ratio.
+
+    It is measured on each database, but one with its own number of rounds only on the largest.
+    """
 
     name: str
     title: str
     work: WorkOn
     floors: tuple[str, ...]
     goals: tuple[Goal, ...] = ()
+    # Fewer than of others, where each takes long.
+    rounds: int | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """That a row should cost no more than so many times what another one does."""
+
+    title: str
+    base: str
+    row: str
+    most: float
 
 
 @dataclass(frozen=True)
 class Family:
-    """Rows that are measured in turn, with the floors that they share."""
+    """Rows that are measured in turn, with the floors that they share.
+
+    ``growth`` is how many times slower they may be on the large database than on the small one.
+    """
 
     rows: tuple[Row, ...]
     floors: tuple[Floor, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    growth: float = 1.3

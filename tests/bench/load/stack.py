@@ -8,22 +8,27 @@ row starts one: what it would do is measured by itself.
 import http.client
 import json
 import os
+import platform
 import re
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlencode
+
+import django
 
 from offers_project.local.children import Child, Guard
 from offers_project.local.environment import ROOT
 from offers_project.local.ports import free_port
 from offers_project.local.postgres import Postgres
 from offers_project.local.valkey import ValkeyProcess
+from tests.bench.load import cpu
 
 START_SECONDS = 60.0
 MAX_CONNECTIONS = 300
+# For `row_lock`: the time in seconds, and the session's process.
+LOG = {"log_line_prefix": "%n [%p] "}
 WEBHOOK_SECRET = "whsec_bench"
 # Valkey's databases.
 CACHES = {"small": 0, "large": 1}
@@ -63,16 +68,18 @@ class Image:
 class Stack:
     """All of it. ``start`` it, start web servers by name, and ``stop`` it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, keep: bool = False) -> None:
         self.folder = folder
         self.image = Image()
         self.guard = Guard()
-        self.guard.remove(folder)
+        if not keep:
+            self.guard.remove(folder)
         self.postgres = Postgres(
             folder / "postgres",
             log=folder / "postgres.log",
             guard=self.guard,
             max_connections=MAX_CONNECTIONS,
+            settings=LOG,  # all else as PostgreSQL has it: what is committed is on the disk
             stop_signal=signal.SIGQUIT,  # at once: nobody reads this data again
         )
         self.valkey = ValkeyProcess(folder=folder / "valkey", guard=self.guard)
@@ -90,9 +97,13 @@ class Stack:
         responder.wait_until(lambda: said in responder.new_log_text(), timeout=START_SECONDS)
         self.ports["stripe"] = int(responder.new_log_text().partition(said)[2].split()[0])
 
-    def start_web(self, database: str) -> None:
-        """Start the service on one of the databases."""
-        self._start_web(database, self.environment(database))
+    def start_web(self, database: str, *, name: str | None = None) -> None:
+        """Start the service on one of the databases, whose name it has unless it is given one."""
+        self._start_web(name or database, self.environment(database))
+
+    def stop_web(self, name: str) -> None:
+        """End one of the web servers."""
+        self._children.pop(name).stop(timeout=5)
 
     def start_floor(self, database: str) -> None:
         """Start the bare views, with tables in that database and a pool like the service's."""
@@ -119,15 +130,31 @@ class Stack:
     def database_url(self, database: str) -> str:
         return f"{self.postgres.url.rpartition('/')[0]}/{database}"
 
-    def roots(self, web: str) -> dict[str, int]:
+    def web_processes(self, name: str) -> list[int]:
+        """Those in which a web server answers requests."""
+        root = self._children[name].pid
+        assert root is not None
+        return [pid for pid in cpu.descendants(root) if not cpu.is_helper(pid)]
+
+    def roots(self, web: str | None = None) -> dict[str, int]:
         """The first process of each group whose processor time counts; ``web`` names the server."""
         found = {
-            "web": self._children[web].pid,
+            "web": self._children[web].pid if web else None,
             "PostgreSQL": self.postgres.child and self.postgres.child.pid,
             "Valkey": self.valkey.child and self.valkey.child.pid,
             "Stripe": self._children["stripe"].pid,
         }
         return {name: pid for name, pid in found.items() if pid is not None}
+
+    def versions(self) -> dict[str, str]:
+        """Of what was measured, by name."""
+        packages = ("Django", "djangorestframework", "psycopg", "granian")
+        return {
+            "Python": platform.python_version(),
+            "PostgreSQL": self.postgres.version,
+            "Valkey": self.valkey.version,
+            **{name: version(name.lower()) for name in packages},
+        }
 
     def set_stripe(self, *, latency: float = 0.0, limit: float = 0.0) -> None:
         """Seconds until an answer; requests a second beyond which it is 429, or 0."""
@@ -136,16 +163,6 @@ class Stack:
     def stripe_requests(self) -> dict[str, int]:
         """How many there were since the last ``set_stripe``, and how many got 429."""
         return self._ask_stripe("")
-
-    @contextmanager
-    def process(self, name: str, *module: str, database: str) -> Iterator[Child]:
-        """Another process of the service, such as a worker, for as long as the block."""
-        child = self._start(name, [sys.executable, "-m", *module], env=self.environment(database))
-        try:
-            yield child
-        finally:
-            child.stop(timeout=5)
-            del self._children[name]
 
     def stop(self) -> None:
         """End everything; the guard then deletes the folder."""
@@ -180,6 +197,15 @@ class Stack:
         answer: dict[str, int] = json.loads(connection.getresponse().read())
         connection.close()
         return answer
+
+
+def set_up_django(stack: Stack) -> None:
+    """Make this process one of the service: it fills the databases and serves nothing."""
+    os.environ.update(
+        stack.environment("small") | {"DB_POOL_SIZE": "0", "LOG_LEVEL": "ERROR"},
+        DJANGO_SETTINGS_MODULE="offers_project.settings",
+    )
+    django.setup()
 
 
 def _inherited() -> dict[str, str]:

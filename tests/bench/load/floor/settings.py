@@ -13,5 +13,6 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 DATABASES = {"default": env.db_url("DATABASE_URL")}
 DATABASES["default"]["OPTIONS"] = {
-    "pool": {"min_size": 1, "max_size": env.int("DB_POOL_SIZE"), "timeout": 5}
+    "application_name": "floor",
+    "pool": {"min_size": 1, "max_size": env.int("DB_POOL_SIZE"), "timeout": 5},
 }
