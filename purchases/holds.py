@@ -6,14 +6,18 @@ its session is dead by its own ``expires_at``.
 """
 
 import math
+import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext
@@ -247,36 +251,67 @@ def end_all(
     source: str,
     actor: User | None = None,
     until: float = math.inf,
+    at_once: int = 1,
 ) -> Iterator[Ended]:
     """End each of ``holds``, oldest first, yielding what became of it; a task and a command.
 
-    One that fails, for whatever reason, doesn't stop the rest. Once Stripe is out of reach it isn't
-    asked again: only holds whose session is dead are still ended.
+    ``at_once`` so many, since each waits for Stripe most of the time. One that fails, for whatever
+    reason, doesn't stop the rest. Once Stripe is out of reach it isn't asked again: only holds
+    whose session is dead are still ended.
     """
-    stripe_away: Exception | None = None
-    for purchase in row_queue.in_time(list(holds.order_by("reserved_until")), until):
-        if stripe_away is not None and not _is_dead(purchase, now):
-            yield Ended(purchase, stripe_away)
-            continue
-        how: Any = {"reason": reason, "now": now, "source": source, "actor": actor}
+    sweep = _Sweep({"reason": reason, "now": now, "source": source, "actor": actor}, until)
+    due = list(holds.order_by("reserved_until"))
+    if at_once == 1:
+        yield from takewhile(bool, map(sweep.end, due))
+        return
+    with ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="sweep") as pool:
+        # Each in a copy of this context, which has the task's id for the log.
+        ends = [pool.submit(copy_context().run, sweep.end_in_thread, hold) for hold in due]
+        yield from filter(None, (end.result() for end in ends))
+
+
+class _Sweep:
+    """What the threads of a sweep share: how to end a hold, and whether Stripe is away."""
+
+    def __init__(self, how: dict[str, Any], until: float) -> None:
+        self._how = how
+        self._until = until
+        self._stripe_away: Exception | None = None
+
+    def end_in_thread(self, purchase: Purchase) -> Ended | None:
         try:
-            try:
-                ended = end(purchase, **how, ask_stripe=stripe_away is None)
-            except PaymentProviderUnavailable as error:
-                stripe_away = error if is_stripe_away(error) else stripe_away
-                log_failure("release", purchase, error)
-                if not _is_dead(purchase, now):
-                    raise
-                ended = end(purchase, **how, ask_stripe=False)
-            yield Ended(ended)
+            return self.end(purchase)
+        finally:
+            connection.close()
+
+    def end(self, purchase: Purchase) -> Ended | None:
+        """What became of the hold; ``None`` when the sweep's time is over."""
+        if time.monotonic() > self._until:
+            return None
+        away, now = self._stripe_away, self._how["now"]
+        if away is not None and not _is_dead(purchase, now):
+            return Ended(purchase, away)
+        try:
+            return Ended(self._end(purchase, ask_stripe=away is None))
         except HoldAlreadyResolved:
-            yield Ended(Purchase.objects.get(pk=purchase.pk))
+            return Ended(Purchase.objects.get(pk=purchase.pk))
         except (HoldIsEnding, PaymentProviderUnavailable) as error:
-            yield Ended(purchase, error)
+            return Ended(purchase, error)
         except Exception as error:  # noqa: BLE001 - logged; the other holds must not wait for it
             log_failure("release", purchase, error)
             drop_broken_connection()
-            yield Ended(purchase, error)
+            return Ended(purchase, error)
+
+    def _end(self, purchase: Purchase, *, ask_stripe: bool) -> Purchase:
+        try:
+            return end(purchase, **self._how, ask_stripe=ask_stripe)
+        except PaymentProviderUnavailable as error:
+            if is_stripe_away(error):
+                self._stripe_away = error
+            log_failure("release", purchase, error)
+            if not ask_stripe or not _is_dead(purchase, self._how["now"]):
+                raise
+            return end(purchase, **self._how, ask_stripe=False)
 
 
 def settle_stray_sessions(*, now: datetime, limit: int = 100, until: float = math.inf) -> int:

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import structlog
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 
 from offers import row_queue
@@ -37,6 +38,7 @@ def end_overdue_holds() -> int:
         now=now,
         source="sweep",
         until=until,
+        at_once=settings.SWEEP_THREADS,
     )
     ended = sum(outcome.purchase.status == Status.RELEASED for outcome in outcomes)
     try:

@@ -3,6 +3,7 @@ from argparse import ArgumentTypeError
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
@@ -66,7 +67,8 @@ class Command(BaseCommand):
     def _end(self, wanted: Any, now: Any, *, staff: bool) -> None:
         units = kept = paid = released = 0
         reason = ReleaseReason.STAFF if staff else ReleaseReason.EXPIRED
-        for outcome in holds.end_all(wanted, reason=reason, now=now, source="command"):
+        how: Any = {"reason": reason, "now": now, "source": "command"}
+        for outcome in holds.end_all(wanted, **how, at_once=settings.SWEEP_THREADS):
             purchase = outcome.purchase
             if outcome.error is not None:
                 kept += 1
