@@ -155,5 +155,5 @@ def _move(offer: Offer, *, reserved: int = 0, sold: int = 0) -> Offer:
         "inventory_reserved": offer.inventory_reserved,
         "inventory_sold": offer.inventory_sold,
     }
-    _CHANGE.run(offer, counters)
+    _CHANGE.run(offer, counters, with_commit=True)
     return offer

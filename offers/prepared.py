@@ -123,14 +123,18 @@ class Change(Generic[M]):
         self._model = model
         self._statements: dict[tuple[str, ...], tuple[str, list[Field]]] = {}
 
-    def run(self, row: M, values: dict[str, Any]) -> None:
-        """Write ``values`` to the row, which is there; the instance is left as it is."""
+    def run(self, row: M, values: dict[str, Any], *, with_commit: bool = False) -> None:
+        """Write ``values`` to the row, which is there; the instance is left as it is.
+
+        ``with_commit`` saves whoever waits for the row a trip, where the commit is what comes next.
+        """
         sql, fields = self._statement(tuple(values))
         stored = [
             field.get_db_prep_save(value, connection)
             for field, value in zip(fields, (*values.values(), row.pk), strict=True)
         ]
-        connection.prepared_cursor().execute(sql, stored)  # type: ignore[attr-defined]
+        send = connection.send_with_commit if with_commit else connection.prepared_cursor().execute  # type: ignore[attr-defined]
+        send(sql, stored)
 
     def _statement(self, names: tuple[str, ...]) -> tuple[str, list[Field]]:
         if names not in self._statements:

@@ -100,7 +100,7 @@ STRIPE_CONNECT_TIMEOUT = 2.0
 STRIPE_READ_TIMEOUT = 5.0
 STRIPE_NETWORK_RETRIES = 1
 # Of one process, and fewer than its threads: the others serve what needs no Stripe.
-STRIPE_CONCURRENT_CALLS = int(positive("STRIPE_CONCURRENT_CALLS", 16))
+STRIPE_CONCURRENT_CALLS = int(positive("STRIPE_CONCURRENT_CALLS", 24))
 # Holds that a sweep ends at once: at 300 ms a call, as many as Stripe takes of a test mode's key.
 SWEEP_THREADS = int(positive("SWEEP_THREADS", 8))
 

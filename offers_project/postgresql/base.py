@@ -195,6 +195,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """Django's, with our pool; without a pool (``DB_POOL_SIZE=0``) it is Django's."""
 
     ops_class = Operations
+    # What is sent together with COMMIT: see ``send_with_commit``.
+    _last: tuple[str, Any] | None = None
 
     @property
     def pool(self) -> Any:
@@ -203,6 +205,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return pool and RestartablePool(pool, outage_of(self.alias), self.alias)
 
     def _close(self) -> None:
+        self._last = None
         pool = self.pool if self.connection is not None else None
         super()._close()
         if pool:
@@ -218,3 +221,38 @@ class DatabaseWrapper(base.DatabaseWrapper):
         with self.wrap_database_errors:
             cursor = base.ServerBindingCursor(self.connection)
         return self._prepare_cursor(cursor)
+
+    def send_with_commit(self, sql: str, params: Any) -> None:
+        """Send what is most likely a transaction's last statement in one go with its COMMIT.
+
+        For the write behind a row lock that many wait for. The server does both without a word from
+        us between them, for which a busy process may need milliseconds, all of them spent with the
+        row locked. What is asked before the commit after all sends it first. Its errors come out of
+        ``transaction.atomic``, which then has been rolled back.
+        """
+        if len(self.atomic_blocks) == 1:
+            self._send_last()
+            self._last = (sql, params)
+        else:
+            self.prepared_cursor().execute(sql, params)
+
+    def _send_last(self) -> None:
+        if self._last is not None:
+            (sql, params), self._last = self._last, None
+            self.prepared_cursor().execute(sql, params)
+
+    def _prepare_cursor(self, cursor: Any) -> Any:
+        self._send_last()
+        return super()._prepare_cursor(cursor)
+
+    def _commit(self) -> None:
+        if self._last is None:
+            super()._commit()
+            return
+        with self.wrap_database_errors, self.connection.pipeline():
+            self._send_last()
+            super()._commit()
+
+    def _rollback(self) -> None:
+        self._last = None
+        super()._rollback()

@@ -1,0 +1,124 @@
+"""The statement that goes together with COMMIT: it is in the transaction like any other."""
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
+
+from offers import inventory
+from offers.errors import SoldOut
+from offers.models import Offer
+from tests.conftest import counters
+from tests.factories import OfferFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def stored(offer: Offer) -> int:
+    return Offer.objects.get(pk=offer.pk).inventory_reserved
+
+
+def reserve(offer: Offer, quantity: int = 1) -> None:
+    inventory.reserve(offer_id=offer.pk, quantity=quantity)
+
+
+def test_update_is_there_after_the_commit() -> None:
+    offer = OfferFactory()
+    with transaction.atomic():
+        reserve(offer, 3)
+    assert stored(offer) == 3
+
+
+def test_update_is_there_for_what_the_transaction_asks_next() -> None:
+    offer = OfferFactory()
+    with transaction.atomic():
+        reserve(offer, 3)
+        assert stored(offer) == 3
+        reserve(offer, 2)
+        reserve(offer, 1)
+    assert stored(offer) == 6
+
+
+def test_update_is_gone_with_a_transaction_that_is_rolled_back() -> None:
+    offer, other = OfferFactory.create_batch(2)
+    with pytest.raises(RuntimeError), transaction.atomic():
+        reserve(offer)
+        raise RuntimeError
+    with transaction.atomic():
+        reserve(other)
+    assert (stored(offer), stored(other)) == (0, 1)
+
+
+def test_savepoint_that_is_rolled_back_takes_its_update_with_it() -> None:
+    offer, other = OfferFactory.create_batch(2)
+    with transaction.atomic():
+        reserve(offer)
+        with pytest.raises(RuntimeError), transaction.atomic():
+            reserve(other)
+            raise RuntimeError
+    assert (stored(offer), stored(other)) == (1, 0)
+
+
+def test_update_that_the_table_refuses_leaves_nothing_of_the_transaction() -> None:
+    offer, other = OfferFactory.create_batch(2, inventory_total=5)
+    hooks: list[str] = []
+    with (
+        pytest.raises(IntegrityError, match="offer_never_oversold"),
+        transaction.atomic(),
+    ):
+        Offer.objects.filter(pk=other.pk).update(title="changed")
+        transaction.on_commit(lambda: hooks.append("told"))
+        inventory._move(inventory.lock(offer.pk), reserved=6)
+    assert hooks == []
+    assert Offer.objects.get(pk=other.pk).title != "changed"
+    assert counters(offer) == (0, 0)
+    # The connection is as good as before.
+    with transaction.atomic():
+        reserve(offer)
+    assert stored(offer) == 1
+
+
+def test_connection_that_breaks_before_the_commit_leaves_nothing() -> None:
+    offer = OfferFactory()
+    with pytest.raises((OperationalError, InterfaceError)), transaction.atomic():
+        reserve(offer)
+        end_backend(connection.connection.info.backend_pid)
+    connection.close()
+    assert stored(offer) == 0
+
+
+def end_backend(pid: int) -> None:
+    def end() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        connection.close()
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    thread.join()
+
+
+def test_fifty_at_once_take_what_is_there_and_no_more() -> None:
+    offer = OfferFactory(inventory_total=20)
+    outcomes: list[Any] = []
+    gate = threading.Barrier(50)
+
+    def take() -> None:
+        gate.wait()
+        try:
+            with transaction.atomic():
+                reserve(offer)
+            outcomes.append("had")
+        except SoldOut:
+            outcomes.append("sold out")
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=take) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["had"] * 20 + ["sold out"] * 30
+    assert stored(offer) == 20
