@@ -23,6 +23,12 @@ def reserve(offer: Offer, quantity: int = 1) -> None:
     inventory.reserve(offer_id=offer.pk, quantity=quantity)
 
 
+@transaction.atomic
+def reserve_and_fail(offer: Offer) -> None:
+    reserve(offer)
+    raise RuntimeError
+
+
 def test_update_is_there_after_the_commit() -> None:
     offer = OfferFactory()
     with transaction.atomic():
@@ -42,9 +48,8 @@ def test_update_is_there_for_what_the_transaction_asks_next() -> None:
 
 def test_update_is_gone_with_a_transaction_that_is_rolled_back() -> None:
     offer, other = OfferFactory.create_batch(2)
-    with pytest.raises(RuntimeError), transaction.atomic():
-        reserve(offer)
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        reserve_and_fail(offer)
     with transaction.atomic():
         reserve(other)
     assert (stored(offer), stored(other)) == (0, 1)
@@ -54,22 +59,23 @@ def test_savepoint_that_is_rolled_back_takes_its_update_with_it() -> None:
     offer, other = OfferFactory.create_batch(2)
     with transaction.atomic():
         reserve(offer)
-        with pytest.raises(RuntimeError), transaction.atomic():
-            reserve(other)
-            raise RuntimeError
+        with pytest.raises(RuntimeError):
+            reserve_and_fail(other)
     assert (stored(offer), stored(other)) == (1, 0)
 
 
 def test_update_that_the_table_refuses_leaves_nothing_of_the_transaction() -> None:
     offer, other = OfferFactory.create_batch(2, inventory_total=5)
     hooks: list[str] = []
-    with (
-        pytest.raises(IntegrityError, match="offer_never_oversold"),
-        transaction.atomic(),
-    ):
+
+    @transaction.atomic
+    def oversell() -> None:
         Offer.objects.filter(pk=other.pk).update(title="changed")
         transaction.on_commit(lambda: hooks.append("told"))
         inventory._move(inventory.lock(offer.pk), reserved=6)
+
+    with pytest.raises(IntegrityError, match="offer_never_oversold"):
+        oversell()
     assert hooks == []
     assert Offer.objects.get(pk=other.pk).title != "changed"
     assert counters(offer) == (0, 0)
@@ -81,9 +87,14 @@ def test_update_that_the_table_refuses_leaves_nothing_of_the_transaction() -> No
 
 def test_connection_that_breaks_before_the_commit_leaves_nothing() -> None:
     offer = OfferFactory()
-    with pytest.raises((OperationalError, InterfaceError)), transaction.atomic():
+
+    @transaction.atomic
+    def interrupted() -> None:
         reserve(offer)
         end_backend(connection.connection.info.backend_pid)
+
+    with pytest.raises((OperationalError, InterfaceError)):
+        interrupted()
     connection.close()
     assert stored(offer) == 0
 
