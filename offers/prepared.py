@@ -29,8 +29,8 @@ class Given(Expression):
         super().__init__(output_field=output_field)
         self.name = name
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
-        return "%s", [self]
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        return "%s", (self,)
 
 
 class Statement(ABC):
@@ -75,7 +75,9 @@ class Query(Statement, Generic[M]):
         self._model: type[M] = info["model"]
         self._own = slice(first, last)
         self._names = [column[0].target.attname for column in compiler.select[first:last]]
-        self._related = get_related_populators(info, compiler.select, connection.alias)
+        self._related = get_related_populators(  # type: ignore[call-arg]  # stubs of Django 6
+            info, compiler.select, connection.alias
+        )
         self._annotations = compiler.annotation_col_map
         self._converters = compiler.get_converters(column[0] for column in compiler.select)
         self._compiler = compiler
@@ -116,6 +118,10 @@ class Row(Statement):
         return row
 
 
+def _quoted(name: str | None) -> str:
+    return str(connection.ops.quote_name(name or ""))
+
+
 class Change(Generic[M]):
     """An UPDATE of some fields of one row of ``model``; one statement for each choice of fields."""
 
@@ -138,7 +144,7 @@ class Change(Generic[M]):
 
     def _statement(self, names: tuple[str, ...]) -> tuple[str, list[Field]]:
         if names not in self._statements:
-            meta, name = self._model._meta, connection.ops.quote_name
+            meta, name = self._model._meta, _quoted
             fields: list[Any] = [meta.get_field(field) for field in names]
             changes = ", ".join(f"{name(field.column)} = %s" for field in fields)
             # The names are our own models'.
@@ -177,7 +183,7 @@ class Insert(Generic[M]):
 
     def _statement(self, rows: int, fields: Iterable[Field]) -> str:
         if rows not in self._sql:
-            meta, name = self._model._meta, connection.ops.quote_name
+            meta, name = self._model._meta, _quoted
             columns = [name(field.column) for field in fields]
             places = f"({', '.join(['%s'] * len(columns))})"
             # The names are our own models'.
