@@ -16,11 +16,14 @@ BASELINE = {"offers": 7, "purchases": 12, "fulfillment": 6, "accounts": 1}
 EXCEPTIONS: dict[tuple[str, str], str] = {}
 
 
+VALIDATED = "ADD CONSTRAINT .* (?:CHECK|FOREIGN KEY) |ADD COLUMN .* REFERENCES "
+
+
 def _validates_a_constraint(statements: list[str], **_: object) -> bool:
     """A CHECK or a foreign key that is added to a table reads all of it, and nobody writes then."""
     made = {found[1] for each in statements if (found := re.match(r'CREATE TABLE ("\w+")', each))}
     for each in statements:
-        found = re.match(r'ALTER TABLE ("\w+") ADD CONSTRAINT .* (?:CHECK|FOREIGN KEY) ', each)
+        found = re.match(rf'ALTER TABLE ("\w+") (?:{VALIDATED})', each)
         if found and found[1] not in made and "NOT VALID" not in each:
             return True
     return False
@@ -34,7 +37,7 @@ class Analyser(PostgresqlAnalyser):
         Check(
             code="VALIDATED_CONSTRAINT",
             fn=_validates_a_constraint,
-            message="ADD CONSTRAINT without NOT VALID reads the whole table under a lock",
+            message="A constraint that isn't NOT VALID reads the whole table under a lock",
             mode=CheckMode.TRANSACTION,
             type=CheckType.ERROR,
         ),

@@ -58,6 +58,7 @@ class Processes:
         name: str = "worker",
         queues: str = "",
         threads: int = 4,
+        pool: str = "threads",
         application: str = "offers_project",
     ) -> Child:
         """Start Celery's worker; see ``wait_until_up``. Without ``queues`` it takes from all."""
@@ -66,7 +67,7 @@ class Processes:
             name,
             *("celery", f"--app={application}", "worker", f"--hostname={name}@%h", *schedule),
             *(("--queues", queues) if queues else ()),
-            *("--pool=threads", f"--concurrency={threads}"),
+            *(f"--pool={pool}", f"--concurrency={threads}"),
             *("--without-gossip", "--without-mingle", "--loglevel=INFO"),
             is_up=lambda: " ready." in self.log(name),
         )

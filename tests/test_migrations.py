@@ -57,6 +57,7 @@ def codes(faults: list[str]) -> set[str]:
     return {fault.partition(":")[0] for fault in faults}
 
 
+FOREIGN_KEY = "models.ForeignKey('refund', models.PROTECT, null=True, related_name='+', {options})"
 DANGEROUS = {
     "NOT_NULL": "migrations.AddField('purchase', 'note', models.TextField(default='')),",
     "RENAME_COLUMN": "migrations.RenameField('purchase', 'quantity', 'units'),",
@@ -84,6 +85,17 @@ def test_migration_that_locks_or_breaks_is_caught(
     code: str, faults_of: Callable[..., list[str]]
 ) -> None:
     assert code in codes(faults_of(DANGEROUS[code]))
+
+
+@pytest.mark.parametrize(
+    ("options", "caught"),
+    [("db_index=False", {"VALIDATED_CONSTRAINT"}), ("db_index=False, db_constraint=False", set())],
+)
+def test_foreign_key_is_caught_without_its_index_too(
+    options: str, caught: set[str], faults_of: Callable[..., list[str]]
+) -> None:
+    field = FOREIGN_KEY.format(options=options)
+    assert codes(faults_of(f"migrations.AddField('purchase', 'of', {field}),")) == caught
 
 
 HARMLESS = {

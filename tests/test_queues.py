@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis
 from celery import Celery
@@ -131,6 +132,20 @@ def test_task_of_a_worker_that_was_killed_is_run_by_another(broker: Broker) -> N
     broker.wait_until_began("reconciliation")
     killed.kill()
     broker.worker("other", threads=1)
+    broker.wait_until_began("reconciliation", "reconciliation")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_task_of_a_pools_process_that_was_killed_is_run_again_at_once(broker: Broker) -> None:
+    """Where somebody chooses a pool of processes: Linux kills the largest when memory runs out."""
+    worker = broker.worker(threads=1, pool="prefork")
+    event = stored_event()
+    broker.send("purchases.process_events")
+    wait_for(lambda: StripeEvent.objects.get(pk=event.pk).processed_at, SECONDS)
+    broker.hold("reconciliation", queue="bulk")
+    broker.wait_until_began("reconciliation")
+    for process in psutil.Process(worker.pid).children():
+        process.kill()
     broker.wait_until_began("reconciliation", "reconciliation")
 
 
