@@ -57,10 +57,8 @@ class ConditionalAnswers:
     conditional_actions: ClassVar[dict[str, bool]] = {}
     action: str
 
-    def finalize_response(
-        self, request: Request, response: HttpResponse, *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        finished: HttpResponse = super().finalize_response(  # type: ignore[misc]
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        finished = super().finalize_response(  # type: ignore[misc]
             request, response, *args, **kwargs
         )
         shareable = self.conditional_actions.get(self.action)

@@ -113,7 +113,7 @@ class ListedOffers:
                 {
                     "event": self.event_id,
                     "now": self.now,
-                    "ticket_tier": place and place.ticket_tier,
+                    "ticket_tier": None if place is None else place.ticket_tier,
                     "every_session": place is not None and not place.sessions,
                     "attended": [] if place is None else list(place.sessions),
                     "session": self.session,

@@ -91,7 +91,6 @@ class AvailabilityQuery(serializers.Serializer):
 class OfferViewSet(
     ConditionalAnswers,
     mixins.CreateModelMixin,
-    mixins.ListModelMixin,
     mixins.RetrieveModelMixin,
     mixins.UpdateModelMixin,
     mixins.DestroyModelMixin,
@@ -114,7 +113,7 @@ class OfferViewSet(
     def get_serializer_context(self) -> dict[str, Any]:
         return {**super().get_serializer_context(), "now": timezone.now()}
 
-    def list(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+    def list(self, request: Request) -> HttpResponse:
         page = listing.page(request, OFFER_QUERY.run_validation(request.query_params))
         impressions.note(request, page.shown, now=timezone.now())
         return page.response()
