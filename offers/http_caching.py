@@ -26,7 +26,8 @@ def conditional(
 ) -> HttpResponse:
     """``response`` with its validator, or the 304 for a caller who has exactly this body.
 
-    Called with the finished body of a read, here and by ``live_stock``. ``shareable`` says that
+    Called with the finished body of a read, here and by ``live_stock``; a validator that it brings
+    is kept, and must be a hash of that body. ``shareable`` says that
     everybody without credentials gets the same; whoever sends some is never answered publicly, not
     even if they are no good. An answer other than 200 is left as it is.
     """
@@ -35,7 +36,8 @@ def conditional(
     is_public = shareable and not _has_credentials(request)
     response.headers["Cache-Control"] = SHARED if is_public else OWN
     patch_vary_headers(response, ("Authorization", "Cookie"))
-    set_response_etag(response)
+    if "ETag" not in response.headers:
+        set_response_etag(response)
     etag = response.headers["ETag"]
     answer: Any = get_conditional_response(request, etag=etag, response=response)
     # If-Match and its like guard changes; a read that carries one is answered all the same.
@@ -55,16 +57,17 @@ class ConditionalAnswers:
     conditional_actions: ClassVar[dict[str, bool]] = {}
     action: str
 
-    def finalize_response(
-        self, request: Request, response: Response, *args: Any, **kwargs: Any
-    ) -> Response:
-        finished: Response = super().finalize_response(  # type: ignore[misc]
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        finished = super().finalize_response(  # type: ignore[misc]
             request, response, *args, **kwargs
         )
         shareable = self.conditional_actions.get(self.action)
-        if shareable is not None:
-            # The body exists only once it is rendered.
-            finished.add_post_render_callback(partial(conditional, request, shareable=shareable))
+        if shareable is None:
+            return finished
+        if not isinstance(finished, Response):
+            return conditional(request, finished, shareable=shareable)
+        # The body exists only once it is rendered.
+        finished.add_post_render_callback(partial(conditional, request, shareable=shareable))
         return finished
 
 

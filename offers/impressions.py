@@ -1,21 +1,24 @@
-"""How often each offer was shown: counted on Redis at once, kept in PostgreSQL by the minute.
+"""How often each offer was shown: counted in the process, brought together on Redis each second,
+and kept in PostgreSQL by the minute.
 
-Whoever shows offers counts them with one command to Redis, and nothing at all while Redis is away.
-A task takes what was counted (``offers.tasks``). The counts are for a funnel, not for money: those
-that are on Redis when it goes, or in the hands of a task that dies, are lost, and none is counted
-twice.
+Whoever shows offers adds to a counter in memory. What a process has counted goes to Redis in one
+round trip, or nowhere while Redis is away, and a task takes it from there (``offers.tasks``). The
+counts are for a funnel, not for money: the last second of a process that is killed, those on Redis
+when it goes, and those in the hands of a task that dies are lost, and none is counted twice.
 """
 
-import hashlib
 import re
+import threading
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from multiprocessing import util
 from typing import Any, ClassVar, cast
 
 from django.core.cache import caches
 from django.db import connection, models
 from django.http import HttpRequest
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
 from offers.breaker import redis_breaker
 from offers.contention import retried
@@ -50,8 +53,8 @@ class Impression(models.Model):
 # A hash: "2026-11-23 IN_EVENT <id>" -> how often. It can't grow beyond what there is to sell, even
 # if no worker takes it for days.
 KEY = "offers:impressions"
-ADD = "for _, field in ipairs(ARGV) do redis.call('HINCRBY', KEYS[1], field, 1) end"
-ADD_SHA = hashlib.sha1(ADD.encode(), usedforsecurity=False).hexdigest()
+# Seconds. What a process has counted is on Redis so soon.
+HAND_OVER_EVERY = 1.0
 
 # Those that say so; one that hides is a visitor like any other.
 ROBOTS = re.compile(r"bot\b|crawl|spider|slurp|preview", re.IGNORECASE)
@@ -62,20 +65,10 @@ def note(request: HttpRequest, shown: Iterable[tuple[object, str]], *, now: date
 
     Called where offers are listed, with the page that was asked for and no more. HEAD shows
     nothing, nor do a prefetch and a robot's visit; who asks whether the list that they have is
-    still right looked at it before. One round trip, no query; raises nothing.
+    still right looked at it before. Asks nobody and waits for nobody; raises nothing.
     """
-    if request.method != "GET" or not _is_a_visitor(request):
-        return
-    day = f"{now.astimezone(UTC):%Y-%m-%d}"
-    fields = [f"{day} {placement} {offer_id}" for offer_id, placement in shown]
-    if not fields or not redis_breaker.allows():
-        return
-    try:
-        _add(fields)
-    except (RedisError, OSError) as error:
-        redis_breaker.failed(error)
-    else:
-        redis_breaker.succeeded()
+    if request.method == "GET" and _is_a_visitor(request):
+        _counts.add(f"{now.astimezone(UTC):%Y-%m-%d}", shown)
 
 
 def _is_a_visitor(request: HttpRequest) -> bool:
@@ -86,21 +79,75 @@ def _is_a_visitor(request: HttpRequest) -> bool:
     return not request.headers.get("Sec-Purpose", "").startswith("prefetch")
 
 
-def _add(fields: list[str]) -> None:
-    redis = _redis()
-    try:
-        redis.evalsha(ADD_SHA, 1, KEY, *fields)
-    except NoScriptError:  # the first time, or after Redis was restarted
-        redis.eval(ADD, 1, KEY, *fields)
+class _Counts:
+    """What this process has counted and not handed over yet: by day, then by id and placement."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._days: dict[str, Counter[tuple[object, str]]] = {}
+
+    def add(self, day: str, shown: Iterable[tuple[object, str]]) -> None:
+        """Add one to each; the first after a quiet time has them all handed over soon."""
+        seen = tuple(shown)
+        if not seen:
+            return
+        with self._guard:
+            is_first = not self._days
+            self._days.setdefault(day, Counter()).update(seen)
+        if is_first:
+            soon = threading.Timer(HAND_OVER_EVERY, hand_over)
+            soon.daemon = True  # a process that ends doesn't wait for it: see below
+            soon.start()
+
+    def take(self) -> dict[str, int]:
+        """All of it, as fields of Redis' hash, which nobody else gets."""
+        with self._guard:
+            days, self._days = self._days, {}
+        fields: Counter[str] = Counter()
+        for day, seen in days.items():
+            for (offer_id, placement), count in seen.items():
+                fields[f"{day} {placement} {offer_id}"] += count
+        return fields
+
+
+_counts = _Counts()
+_handing_over = threading.Lock()
+
+
+def hand_over() -> None:
+    """Add what this process has counted to Redis; lost while Redis is away. Raises nothing.
+
+    Called a second after something was counted, by a thread of its own, and when the process ends.
+    When it returns, nothing that was counted before is on its way any more.
+    """
+    with _handing_over:
+        fields = _counts.take()
+        if not fields or not redis_breaker.allows():
+            return
+        try:
+            with _redis().pipeline(transaction=False) as commands:
+                for field, count in fields.items():
+                    commands.hincrby(KEY, field, count)
+                commands.execute()
+        except (RedisError, OSError) as error:
+            # Some may have been added, so none is tried again.
+            redis_breaker.failed(error)
+        else:
+            redis_breaker.succeeded()
+
+
+# A web server's worker ends as a child of multiprocessing does, which runs no `atexit`.
+util.Finalize(None, hand_over, exitpriority=1)
 
 
 def flush() -> int:
-    """Move what was counted into PostgreSQL; returns how many showings that were.
+    """Move what was handed over into PostgreSQL; returns how many showings that were.
 
     Several at once share the counts among them: Redis gives each to one only. What isn't committed
     after that is lost, since nobody could tell a commit that failed from one whose answer got lost.
     """
     connection.ensure_connection()  # nothing is taken that can't be kept for want of a database
+    hand_over()
     counted = _take()
     if counted:
         _keep(counted)

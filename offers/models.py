@@ -308,6 +308,12 @@ class Offer(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["event", "is_active", "is_archived"], name="offer_by_event"),
+            # The lists' first page without sorting. No counter is in it: a sale changes no index.
+            models.Index(
+                fields=["event", "-created_at", "-id"],
+                condition=Q(is_active=True, is_archived=False),
+                name="offer_newest_on_sale",
+            ),
             models.Index(fields=["is_active", "expires_at"], name="offer_by_expiry"),
             models.Index(
                 fields=["catalog_sync_after"],

@@ -116,7 +116,7 @@ class TargetSlugs(serializers.ListField):
     child = serializers.SlugField()
 
     def to_representation(self, data: Any) -> list[str]:
-        return [target.slug for target in data.all()]
+        return sorted(target.slug for target in data.all())
 
 
 @extend_schema_field({"type": "string"})

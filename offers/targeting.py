@@ -1,6 +1,7 @@
 """Who may see and buy what. Knows nothing of stock, money or the clock."""
 
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import AnonymousUser, User
@@ -28,9 +29,14 @@ def visible_events(caller: Caller) -> QuerySet[Event]:
 
 
 def visible_event(caller: Caller, slug: str) -> Event:
-    """Return the event, or raise ``EventNotFound`` for one the caller may not know of."""
-    event = visible_events(caller).filter(slug=slug).first()
-    if event is None:
+    """Return the event, or raise ``EventNotFound`` for one the caller may not know of.
+
+    By the rule of ``visible_events``, which most callers needn't be looked up for.
+    """
+    event = Event.objects.filter(slug=slug).first()
+    if event is None or not (
+        event.is_public or visible_events(caller).filter(pk=event.pk).exists()
+    ):
         raise EventNotFound
     return event
 
@@ -72,22 +78,52 @@ def registration_of(caller: Caller, event: Event) -> Registration | None:
     return Registration.objects.filter(event=event, user=caller).first()
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What of a registration decides what is offered; whoever has an equal one is offered the same.
+
+    Ids. No sessions means every session of the event.
+    """
+
+    ticket_tier: int
+    sessions: frozenset[int]
+
+
+def place_of(caller: Caller, event: Event) -> Place | None:
+    """The caller's place at the event, if there is one: one query."""
+    if not caller.is_authenticated:
+        return None
+    rows = list(
+        Registration.objects.filter(event=event, user=caller).values_list(
+            "ticket_tier_id", "sessions"
+        )
+    )
+    if not rows:
+        return None
+    return Place(rows[0][0], frozenset(session for _, session in rows if session is not None))
+
+
 def offers_for(caller: Caller, event: Event, *, session: str | None = None) -> QuerySet[Offer]:
     """The event's offers whose targeting lets the caller buy them, as one query.
 
     ``session`` narrows to what belongs on the page of that session: offers without a target
     session, and those that target this one.
     """
-    registration = registration_of(caller, event)
-    if registration is None:
+    return offers_open_to(place_of(caller, event), event, session=session)
+
+
+def offers_open_to(
+    place: Place | None, event: Event, *, session: str | None = None
+) -> QuerySet[Offer]:
+    """``offers_for`` everybody who has that place at the event, or none."""
+    if place is None:
         tier_matches = attends = Q(pk__in=[])
     else:
-        tier_matches = Q(
-            Exists(_tiers(OuterRef("pk")).filter(tickettier=registration.ticket_tier_id))
-        )
-        attended = list(registration.sessions.values_list("pk", flat=True))
+        tier_matches = Q(Exists(_tiers(OuterRef("pk")).filter(tickettier=place.ticket_tier)))
         mine = _sessions(OuterRef("pk"))
-        attends = Q(Exists(mine.filter(eventsession__in=attended) if attended else mine))
+        attends = Q(
+            Exists(mine.filter(eventsession__in=place.sessions) if place.sessions else mine)
+        )
     offers = Offer.objects.filter(
         ~Exists(_tiers(OuterRef("pk"))) | tier_matches,
         ~Exists(_sessions(OuterRef("pk"))) | attends,

@@ -18,6 +18,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from fulfillment import queue
 from fulfillment.models import Fulfillment
+from offers import impressions
 from offers.breaker import redis_breaker
 from offers.models import Offer
 from purchases import (
@@ -36,8 +37,9 @@ WEBHOOK_SECRET = "whsec_tests"
 
 @pytest.fixture(autouse=True)
 def fresh_caches() -> Iterator[None]:
-    """No rate counter, switch or broken breaker is left over from another test."""
+    """No rate counter, showing, switch or broken breaker is left over from another test."""
     redis_breaker.succeeded()
+    impressions.hand_over()
     stripe_gateway._note(away=False)
     end_pause()
     for name in ("default", "process", "switches"):

@@ -1,7 +1,10 @@
-"""Showings are counted on Redis and kept in PostgreSQL: none twice, none at any query's cost."""
+"""Showings are counted in each process, and come to PostgreSQL by way of Redis: none twice, none at
+the cost of a query or a command.
+"""
 
 import threading
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +23,8 @@ from offers.tasks import flush_impressions
 from offers_project.local.valkey import ValkeyProcess
 from tests.conftest import at_once
 from tests.factories import EventFactory, OfferFactory
+from tests.sandbox_process import wait_for
+from tests.service_processes import Processes, http, own_database_url
 from tests.test_redis_outage import valkey  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -94,35 +99,51 @@ def test_day_is_that_of_utc() -> None:
     }
 
 
-def test_counting_takes_one_command_and_no_query(client_of: Any) -> None:
+def test_counting_takes_no_command_and_no_query(
+    client_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(impressions, "HAND_OVER_EVERY", 3600)
     event = EventFactory()
     OfferFactory.create_batch(30, event=event)
     redis = impressions._redis()
 
-    def asked() -> tuple[int, int]:
+    def asked(client: Any, **headers: str) -> tuple[int, int]:
         """Queries, and commands that reached Redis, of one answer."""
         before = redis.info("stats")["total_commands_processed"]
         with CaptureQueriesContext(
             connection,
         ) as queries:
-            listed(client_of(), event)
+            client.get("/api/v1/offers/", {"event": event.slug}, headers=headers)
         return len(queries), redis.info("stats")["total_commands_processed"] - before
 
-    listed(client_of(), event)  # Redis has the script now
-    queries, commands = asked()
-    redis_breaker.failed(OSError("away"))
-    without = asked()
-    assert without[0] == queries
-    # A script's own commands count as well: one for each offer, and the script itself.
-    assert commands - without[1] == 31
+    impressions.hand_over()
+    robots = asked(client_of(), **{"User-Agent": "Googlebot/2.1"})
+    assert asked(client_of()) == robots
+    assert impressions.flush() == 30
 
 
-def test_script_that_redis_forgot_is_sent_again() -> None:
+def test_what_was_counted_is_on_redis_a_moment_later_without_anybodys_doing() -> None:
     offer = OfferFactory()
-    show(offer)
-    impressions._redis().script_flush()
-    show(offer)
-    assert impressions.flush() == 2
+    for _ in range(3):
+        show(offer)
+    redis = impressions._redis()
+    for counted in (b"3", b"4"):
+        wait_for(lambda counted=counted: [*redis.hgetall(impressions.KEY).values()] == [counted])
+        show(offer)
+
+
+def test_server_that_is_stopped_hands_over_what_it_has_counted(tmp_path: Path) -> None:
+    offer = OfferFactory(title="A")
+    processes = Processes(tmp_path, DATABASE_URL=own_database_url())
+    try:
+        web = processes.start_web(workers=1)
+        processes.wait_until_up()
+        for _ in range(3):
+            assert http("GET", f"{processes.url}/api/v1/offers/?event={offer.event.slug}").ok
+        web.stop(timeout=10)
+    finally:
+        processes.stop()
+    assert impressions.flush() == 3
 
 
 def test_counts_of_several_flushes_add_up() -> None:
@@ -195,6 +216,7 @@ def test_nothing_waits_for_a_redis_that_is_away(client_of: Any, valkey: ValkeyPr
     redis_breaker.succeeded()
     for _ in range(3):
         assert listed(client_of(), offer.event).status_code == 200
+    impressions.hand_over()
     assert redis_breaker.is_open
     assert impressions.flush() == 0
     valkey.start()

@@ -11,6 +11,7 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import connection, transaction
 from django.db.models import QuerySet
+from django.test.utils import CaptureQueriesContext
 from rest_framework.request import Request
 from rest_framework.test import APIRequestFactory, force_authenticate
 
@@ -21,7 +22,9 @@ from fulfillment.states import Status as Delivered
 from fulfillment.states import Type
 from offers import catalog, targeting
 from offers.impressions import Impression
+from offers.listed_offers import ListedOffers
 from offers.models import Event, Offer
+from offers.targeting import Place
 from offers_project.back_office.dashboard import funnel, health, sales, waiting
 from offers_project.back_office.dashboard.period import Period
 from offers_project.back_office.dashboard.scope import Scope
@@ -294,10 +297,31 @@ def test_what_a_scrape_asks_of_a_queue_reads_no_whole_table(queue: str, table: s
 
 def test_offers_of_an_event_are_found_by_event_and_state() -> None:
     event = Event.objects.order_by("slug").last()
-    shown = catalog.showable(targeting.offers_for(AnonymousUser(), event), NOW)
-    found = plan_of(shown.order_by("-created_at", "-id")[:51])
-    assert "offer_by_event" in found
+    found = plan_of(catalog.on_display(targeting.offers_for(AnonymousUser(), event), NOW))
+    assert found & {"offer_by_event", "offer_newest_on_sale"}
     assert "all of offers_offer" not in found
+
+
+def test_page_of_the_list_is_read_in_the_order_of_its_index() -> None:
+    event = EventFactory()
+    Offer.objects.bulk_create(OfferFactory.build_batch(3_000, event=event))
+    position = str(Offer.objects.filter(event=event)[1_500].created_at)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE offers_offer")
+    for place in (None, Place(ticket_tier=1, sessions=frozenset({1, 2}))):
+        offers = ListedOffers(event.pk, place, NOW)
+        newest, oldest = (offers.order_by(f"{o}created_at", f"{o}id") for o in ("-", ""))
+        for listed in (
+            *(newest, newest.filter(created_at__lt=position)),
+            *(oldest, oldest.filter(created_at__gt=position)),
+        ):
+            with CaptureQueriesContext(connection) as queries:
+                assert len(listed[0:51]) == 51
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {queries.captured_queries[0]['sql']}")
+                plan = "\n".join(line for (line,) in cursor)
+            assert "offer_newest_on_sale on" in plan
+            assert "Sort" not in plan
 
 
 def test_offers_whose_sale_has_ended_are_found_by_expiry() -> None:
@@ -500,6 +524,7 @@ def test_stripe_events_that_are_stuck_are_counted_without_reading_the_others() -
     ("model", "name", "columns"),
     [
         (Offer, "offer_by_event", ["event_id", "is_active", "is_archived"]),
+        (Offer, "offer_newest_on_sale", ["event_id", "created_at", "id"]),
         (Offer, "offer_by_expiry", ["is_active", "expires_at"]),
         (Purchase, "purchase_by_buyer", ["user_id", "event_id"]),
         (Purchase, "purchase_by_offer", ["offer_id", "status"]),

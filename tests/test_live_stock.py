@@ -144,7 +144,7 @@ def test_look_costs_two_queries_whatever_there_is_to_see(client: Client) -> None
     with CaptureQueriesContext(connection) as queries:
         live(member, event)
     # And the session, the user, their registration with its sessions.
-    assert len(queries) == 6
+    assert len(queries) == 5
 
 
 def test_live_stock_is_only_read(client: Client) -> None:
