@@ -82,6 +82,8 @@ SECRET_KEY = required_in_production(
     "put at least 50 random characters into the environment or .env",
     otherwise="insecure-and-for-development-only-" + "0" * 32,
 )
+# Exists once this web server was asked to end; set by draining.py alone.
+DRAINING_FILE = env.str("DRAINING_FILE", default="")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[] if PRODUCTION else ["127.0.0.1", "localhost"])
 
 # -- Stripe ---------------------------------------------------------------------------------------
@@ -271,17 +273,28 @@ SIMPLE_HISTORY_DATE_INDEX = False  # entries are found by their offer
 LOCK_TIMEOUT_MS = env.int("LOCK_TIMEOUT_MS", default=4000)
 STATEMENT_TIMEOUT_MS = env.int("STATEMENT_TIMEOUT_MS", default=15000)
 DB_POOL_SIZE = env.int("DB_POOL_SIZE", default=16)
+# `transaction`: between us and PostgreSQL is a pooler such as PgBouncer, which gives a transaction
+# any of its connections. Nothing may be kept in the session then: no prepared statement, no
+# cursor between transactions, and no setting, so the time-outs are the role's (`store_timeouts`).
+DATABASE_POOLER = env.str("DATABASE_POOLER", default="none")
+if DATABASE_POOLER not in {"none", "transaction"}:
+    raise ImproperlyConfigured(f"DATABASE_POOLER is {DATABASE_POOLER!r}: use none or transaction.")
+HAS_SESSIONS = DATABASE_POOLER == "none"
+# psycopg's: prepare what a connection has had so often, that is, only what asks for it
+# (`prepare=True`). None forbids that, too.
+PREPARE_THRESHOLD = 1_000_000 if HAS_SESSIONS else None
 
 DATABASES = {"default": env.db_url("DATABASE_URL")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     # Django's own, with a pool that knows what to do when the server is away or was restarted.
     DATABASES["default"]["ENGINE"] = "offers_project.postgresql"
+    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = not HAS_SESSIONS
     DATABASES["default"]["OPTIONS"] = {
         # Seconds and milliseconds, for a server that doesn't even refuse.
         "connect_timeout": 3,
         "tcp_user_timeout": 5000,
         **DATABASES["default"].get("OPTIONS", {}),
-        "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}",
+        "prepare_threshold": PREPARE_THRESHOLD,
         # Waits 5 s for a free connection before the request is refused as `busy`; a server that
         # can't be reached is not waited for.
         "pool": (
@@ -290,6 +303,10 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
             else False
         ),
     }
+    if HAS_SESSIONS:
+        DATABASES["default"]["OPTIONS"]["options"] = (
+            f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}"
+        )
 elif not env.bool("OFFERS_OFFLINE", default=False):
     raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL database (postgres://…).")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import structlog
+from django.conf import settings
 from django.db.backends.postgresql import base
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -123,9 +124,30 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """Django's, with our pool; without a pool (``DB_POOL_SIZE=0``) it is Django's."""
 
     _outage = Outage()
+    _has_complained = False
 
     @property
     def pool(self) -> Any:
         """The process's pool, or ``None`` without one."""
         pool = super().pool
         return pool and RestartablePool(pool, self._outage)
+
+    def _configure_connection(self, connection: Any) -> bool:
+        """Called by Django and by the pool for each connection that was made."""
+        commit = super()._configure_connection(connection)
+        if not settings.HAS_SESSIONS:
+            self._complain_unless_locks_time_out(connection)
+        return commit or not settings.HAS_SESSIONS
+
+    @classmethod
+    def _complain_unless_locks_time_out(cls, connection: Any) -> None:
+        """Once in a process: nobody would notice before purchases of a hot offer hang."""
+        query = "SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout'"
+        (milliseconds,) = connection.execute(query).fetchone()
+        if milliseconds != settings.LOCK_TIMEOUT_MS and not cls._has_complained:
+            cls._has_complained = True
+            logger.error(
+                "LOCK_TIMEOUT_MS is not in force: run manage.py store_timeouts",
+                alert="timeouts_not_stored",
+                milliseconds=milliseconds,
+            )
