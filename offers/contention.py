@@ -6,11 +6,13 @@ them to be tried again: https://www.postgresql.org/docs/current/mvcc-serializati
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import stamina
+from django.conf import settings
 from django.db import OperationalError, connection
 from psycopg import errors as pg
+from psycopg.pq import TransactionStatus
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,17 +54,42 @@ def drop_broken_connection() -> None:
 
 @contextmanager
 def lock_wait(milliseconds: int) -> Iterator[None]:
-    """Wait less for locks than ``LOCK_TIMEOUT_MS`` within the block; outside any transaction.
+    """Wait less for locks than ``LOCK_TIMEOUT_MS`` in the transactions within the block.
 
-    Nothing in the block may give the connection back: the setting belongs to it, and must be reset
-    before anybody else gets it.
+    Each of them is told as it begins and forgets it as it ends, so nothing is left on a connection
+    that somebody else gets, be it from our pool or from a pooler (``DATABASE_POOLER``).
+    """
+
+    def told_first(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:  # noqa: FBT001 - as Django calls it
+        wrapper = context["connection"]
+        begins = wrapper.connection.info.transaction_status == TransactionStatus.IDLE
+        if begins and wrapper.in_atomic_block:
+            # Past Django's cursor, whose wrapper this is.
+            with wrapper.connection.cursor() as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = {milliseconds:d}")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(told_first):
+        yield
+
+
+def store_timeouts(*, dry_run: bool = False) -> list[str]:
+    """Make the settings' time-outs those that PostgreSQL gives our role in this database.
+
+    Behind a pooler (``DATABASE_POOLER``) this is the only way to have them: it takes none from a
+    client that connects, and what one sets would be kept by somebody else's connection. They hold
+    for connections made from now on. Called by the command of that name; returns the statements.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('lock_timeout', %s, false)", [f"{milliseconds}ms"])
-    try:
-        yield
-    finally:
-        # A connection that broke meanwhile takes its settings with it.
-        if connection.connection is not None and not connection.connection.closed:
-            with connection.cursor() as cursor:
-                cursor.execute("RESET lock_timeout")
+        cursor.execute("SELECT current_user, current_database()")
+        role, database = (connection.ops.quote_name(name) for name in cursor.fetchone())
+        statements = [
+            f"ALTER ROLE {role} IN DATABASE {database} SET {name} = {milliseconds:d}"
+            for name, milliseconds in (
+                ("lock_timeout", settings.LOCK_TIMEOUT_MS),
+                ("statement_timeout", settings.STATEMENT_TIMEOUT_MS),
+            )
+        ]
+        for statement in statements if not dry_run else ():
+            cursor.execute(statement)
+    return statements

@@ -85,6 +85,8 @@ SECRET_KEY = required_in_production(
     "put at least 50 random characters into the environment or .env",
     otherwise="insecure-and-for-development-only-" + "0" * 32,
 )
+# Exists once this web server was asked to end; set by draining.py alone.
+DRAINING_FILE = env.str("DRAINING_FILE", default="")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[] if PRODUCTION else ["127.0.0.1", "localhost"])
 
 # -- Stripe ---------------------------------------------------------------------------------------
@@ -278,6 +280,15 @@ STATEMENT_TIMEOUT_MS = env.int("STATEMENT_TIMEOUT_MS", default=15000)
 # Of one process, whose other threads wait for one: those that have one stand in line at the row of
 # the offer that everybody wants, where a longer line is a slower one.
 DB_POOL_SIZE = env.int("DB_POOL_SIZE", default=8)
+# `transaction`: between us and PostgreSQL is a pooler such as PgBouncer, which gives a transaction
+# any of its connections. Nothing may be kept in the session then: no prepared statement, no
+# cursor between transactions, and no setting, so the time-outs are the role's (`store_timeouts`).
+DATABASE_POOLER = env.str("DATABASE_POOLER", default="none")
+if DATABASE_POOLER not in {"none", "transaction"}:
+    raise ImproperlyConfigured(f"DATABASE_POOLER is {DATABASE_POOLER!r}: use none or transaction.")
+HAS_SESSIONS = DATABASE_POOLER == "none"
+# psycopg's: prepare what a connection has sent so often, which is what offers/prepared.py sends.
+PREPARE_THRESHOLD = 5 if HAS_SESSIONS else None
 
 DATABASES = {"default": env.db_url("DATABASE_URL")}
 # A streaming replica of it, for lists (offers/replica.py); how many seconds it may be behind.
@@ -293,14 +304,13 @@ for _name, _database in DATABASES.items():
         raise ImproperlyConfigured(f"{_setting} must name a PostgreSQL database (postgres://…).")
     # Django's own, with a pool that knows what to do when the server is away or was restarted.
     _database["ENGINE"] = "offers_project.postgresql"
+    _database["DISABLE_SERVER_SIDE_CURSORS"] = not HAS_SESSIONS
     _database["OPTIONS"] = {
         # Seconds and milliseconds, for a server that doesn't even refuse.
         "connect_timeout": 3,
         "tcp_user_timeout": 5000,
         **_database.get("OPTIONS", {}),
-        # The statements of offers/prepared.py, once a connection has sent them so often.
-        "prepare_threshold": 5,
-        "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}",
+        "prepare_threshold": PREPARE_THRESHOLD,
         # Waits 5 s for a free connection before the request is refused as `busy`; a server that
         # can't be reached is not waited for.
         "pool": (
@@ -309,6 +319,10 @@ for _name, _database in DATABASES.items():
             else False
         ),
     }
+    if HAS_SESSIONS:
+        _database["OPTIONS"]["options"] = (
+            f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}"
+        )
 
 # -- Redis: only ever makes things fast (docs/decisions.md) ----------------------------------------
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")

@@ -12,11 +12,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from psycopg import errors as pg
 
-from offers.contention import ATTEMPTS, retried
+from offers.contention import ATTEMPTS, lock_wait, retried
 from offers.errors import database_is_busy
 from offers_project.local.environment import ROOT
 from purchases import holds, payments, refund_requests, tasks
@@ -322,6 +322,45 @@ def test_timeouts_of_the_settings_are_those_of_the_connection(
         timeout=60,
     )
     assert f"shown {shown}\n" in done.stdout, done.stderr
+
+
+def test_shorter_wait_for_locks_is_of_the_transactions_within_and_of_nothing_else() -> None:
+    def wait() -> str:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW lock_timeout")
+            return str(cursor.fetchone()[0])
+
+    before = wait()
+    with lock_wait(123):
+        assert wait() == before  # nothing that a later user of the connection would find
+        for _ in range(2):
+            with transaction.atomic():
+                assert wait() == "123ms"
+                with transaction.atomic():
+                    assert wait() == "123ms"
+            connection.close()  # the next transaction may have another one
+    with transaction.atomic():
+        assert wait() == before
+
+
+@pytest.mark.parametrize("is_dry", [True, False])
+def test_stored_timeouts_are_those_of_requests_and_of_who_connects_next(is_dry: bool) -> None:
+    env = {"DATABASE_URL": own_database_url(), "LOCK_TIMEOUT_MS": "777"}
+    command = [sys.executable, "manage.py", "store_timeouts", *(["--dry-run"] if is_dry else [])]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "SET lock_timeout = 777;" in done.stdout
+        assert "SET statement_timeout = 15000;" in done.stdout
+        with psycopg.connect(own_database_url()) as next_one:
+            row = next_one.execute("SELECT current_setting('lock_timeout')").fetchone()
+            assert row == ("0" if is_dry else "777ms",)
+    finally:
+        with connection.cursor() as cursor:
+            name = connection.ops.quote_name(connection.settings_dict["NAME"])
+            cursor.execute(f"ALTER ROLE CURRENT_USER IN DATABASE {name} RESET ALL")
 
 
 def test_statement_that_takes_too_long_is_busy(client_of: Any) -> None:

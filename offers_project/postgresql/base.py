@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 import structlog
+from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.postgresql import base
 from prometheus_client import Gauge, Histogram
@@ -195,6 +196,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """Django's, with our pool; without a pool (``DB_POOL_SIZE=0``) it is Django's."""
 
     ops_class = Operations
+    _has_complained = False
     # What is sent together with COMMIT: see ``send_with_commit``.
     _last: tuple[str, Any] | None = None
 
@@ -256,3 +258,23 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _rollback(self) -> None:
         self._last = None
         super()._rollback()
+
+    def _configure_connection(self, connection: Any) -> bool:
+        """Called by Django and by the pool for each connection that was made."""
+        commit = super()._configure_connection(connection)
+        if not settings.HAS_SESSIONS:
+            self._complain_unless_locks_time_out(connection)
+        return commit or not settings.HAS_SESSIONS
+
+    @classmethod
+    def _complain_unless_locks_time_out(cls, connection: Any) -> None:
+        """Once in a process: nobody would notice before purchases of a hot offer hang."""
+        query = "SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout'"
+        (milliseconds,) = connection.execute(query).fetchone()
+        if milliseconds != settings.LOCK_TIMEOUT_MS and not cls._has_complained:
+            cls._has_complained = True
+            logger.error(
+                "LOCK_TIMEOUT_MS is not in force: run manage.py store_timeouts",
+                alert="timeouts_not_stored",
+                milliseconds=milliseconds,
+            )

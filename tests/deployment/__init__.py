@@ -1,0 +1,1 @@
+"""The deployment as its files describe it, run without containers."""
