@@ -228,7 +228,7 @@ def test_goals_are_judged_by_the_median_ratio_of_rounds() -> None:
     ratio, slower = judged(family, results, ["small", "large"])
     assert ratio.figure.rounds == pytest.approx((0.8, 1.5, 0.5))
     assert ratio.is_reached
-    assert ratio.goal == "at least 0.7"
+    assert (ratio.what, ratio.goal) == ("ratio to floor", "at least 0.7")
     assert slower.what == figures.SLOWER
     assert slower.figure.median == pytest.approx(1.875)
     assert not slower.is_reached

@@ -62,8 +62,7 @@ def id_of(kind: str, number: int) -> uuid.UUID:
 
 def make_shop(sizes: Sizes, *, now: datetime) -> None:
     """Fill an empty, migrated database with what every row of the benchmark needs."""
-    run("SET statement_timeout = 0")
-    run(FUNCTIONS)
+    _prepare_for_filling()
     fill(
         User,
         {
@@ -121,8 +120,7 @@ def make_hot_offer(event: Event, number: int, *, price: int, total: int) -> uuid
 
 def make_background(size: Size, *, buyers: int, now: datetime) -> None:
     """Add the other events' offers, and all earlier sales."""
-    run("SET statement_timeout = 0")
-    run(FUNCTIONS)
+    _prepare_for_filling()
     events = max(1, size.offers // 2_000)
     fill(
         Event,
@@ -244,6 +242,14 @@ def make_floor() -> None:
             VALUES (1, 'Recordings', 100000000, 0), (2, 'Recordings', 100000000, 0),
                    (3, 'Recordings', 50, 50);
         """)
+
+
+def _prepare_for_filling() -> None:
+    """For this connection: rows refer to rows that are there, and are on the disk by `settle`."""
+    run("SET statement_timeout = 0")
+    run("SET session_replication_role = replica")
+    run("SET synchronous_commit = off")
+    run(FUNCTIONS)
 
 
 def settle() -> None:

@@ -43,18 +43,18 @@ figures are those of the larger one; **growth** is how many times slower it is t
 After each row the counters of every offer are compared with its purchases, and an answer with a
 status that isn't expected ends the run with an error: there is no row for requests that failed.
 
-## Rates
-
-| work | answers/s | p50, p95 | floor | its answers/s | ratio | growth |
-| --- | ---: | ---: | --- | ---: | ---: | ---: |
-"""
-GOALS = """
 ## Goals
 
 Judged by the median.
 
 | row | figure | goal | measured | reached |
 | --- | --- | ---: | ---: | --- |
+"""
+RATES = """
+## Rates
+
+| row | work | answers/s | p50, p95 | floor | its answers/s | ratio | growth |
+| --- | --- | ---: | ---: | --- | ---: | ---: | ---: |
 """
 CPU = """
 ## Processor time
@@ -110,15 +110,15 @@ def written(families: Sequence[Family], results: Results, facts: Facts) -> str:
         small=facts.sizes.small,
         large=facts.sizes.large,
     )
-    for row in rows:
-        text += "".join(f"| {' | '.join(cells)} |\n" for cells in _rates(row, results, facts))
-    text += GOALS
     for family in families:
         for judged in figures.judged(family, results, facts.databases):
             text += (
                 f"| {judged.row} | {judged.what} | {judged.goal} | {judged.figure.written()} "
                 f"| {'yes' if judged.is_reached else '**no**'} |\n"
             )
+    text += RATES
+    for row in rows:
+        text += "".join(f"| {' | '.join(cells)} |\n" for cells in _rates(row, results, facts))
     text += CPU.format(groups=" | ".join(GROUPS), lines=" ---: |" * len(GROUPS))
     for name, title in [(name_of(row, last), row.name) for row in rows] + [(f, f) for f in floors]:
         if any(one.cpu for one in results[name]):
@@ -137,14 +137,15 @@ def _rates(row: Row, results: Results, facts: Facts) -> Iterator[tuple[str, ...]
     slow = [statistics.median(one.percentile(p) * 1000 for one in ours) for p in (50, 95)]
     growth = figures.growth_of(row, results, facts.databases)
     own = (
-        f"{row.title} (`{row.name}`){_seconds(ours)}",
+        row.name,
+        f"{row.title}{_seconds(ours)}",
         figures.rate(ours).written(0),
         f"{slow[0]:.0f}, {slow[1]:.0f} ms" if slow[1] else "",
     )
     for number, floor in enumerate(row.floors or ("",)):
         bare = results[floor] if floor else ()
         yield (
-            *(own if number == 0 else ("", "", "")),
+            *(own if number == 0 else ("", "", "", "")),
             floor,
             figures.rate(bare).written(0) if bare else "",
             figures.ratio(ours, bare).written() if bare else "",

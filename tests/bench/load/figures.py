@@ -78,8 +78,9 @@ def judged(family: Family, results: Results, databases: Sequence[str]) -> Iterat
     for row in family.rows:
         ours = results[name_of(row, databases[-1])]
         for goal in row.goals:
+            what = f"ratio to {row.floors[0]}" if goal.figure == "ratio" else goal.figure
             figure = _figure(goal, row, ours, results)
-            yield Judged(row.name, goal.figure, figure, goal.least, goal.most)
+            yield Judged(row.name, what, figure, goal.least, goal.most)
         growth = growth_of(row, results, databases)
         if growth is not None:
             yield Judged(row.name, SLOWER, growth, None, family.growth)

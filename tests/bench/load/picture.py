@@ -20,6 +20,10 @@ COLOURS = {
 }
 
 
+REACHED, MISSED, NO_GOAL = "#009E73", "#D55E00", "#BBBBBB"
+WHISKERS = {"elinewidth": 1, "capsize": 2}
+
+
 def draw(families: Sequence[Family], results: Results, database: str, path: Path) -> None:
     """Write it as a PNG."""
     import matplotlib as mpl
@@ -44,20 +48,23 @@ def _ratios(axes: Any, rows: Sequence[Row], results: Results, database: str) -> 
         ratio = figures.ratio(results[name_of(row, database)], results[floor])
         spread = [[ratio.median - min(ratio.rounds)], [max(ratio.rounds) - ratio.median]]
         goal = next((goal.least for goal in row.goals if goal.figure == "ratio"), None)
-        is_short = goal is not None and ratio.median < goal
-        axes.barh(
-            place, ratio.median, xerr=spread, color="#D55E00" if is_short else "#009E73",
-            height=0.62, error_kw={"elinewidth": 1, "capsize": 2},
-        )  # fmt: skip
+        colour = NO_GOAL if goal is None else REACHED if ratio.median >= goal else MISSED
+        axes.barh(place, ratio.median, xerr=spread, color=colour, height=0.62, error_kw=WHISKERS)
         axes.annotate(
-            f" {ratio.median:.2f} of {floor}", (max(ratio.rounds), place), va="center", fontsize=8
+            f"{ratio.median:.2f} of {floor}",
+            (max(ratio.rounds), place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
         )
         if goal is not None:
             axes.plot([goal, goal], [place - 0.42, place + 0.42], color="black", linewidth=2)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, axes.get_xlim()[1] * 1.35)
-    axes.set_title("rate, as a part of the floor's; the black line is the goal")
+    axes.set_title("rate, as a part of the floor's (the black line is the goal)")
 
 
 def _cpu(axes: Any, rows: Sequence[Row], results: Results, database: str) -> None:
@@ -73,4 +80,5 @@ def _cpu(axes: Any, rows: Sequence[Row], results: Results, database: str) -> Non
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.invert_yaxis()
     axes.set_title("processor time for an answer, ms")
-    axes.legend(loc="lower right")
+    axes.set_xlim(0, axes.get_xlim()[1] * 1.08)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncol=len(COLOURS), frameon=False)
