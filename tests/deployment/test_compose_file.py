@@ -12,7 +12,7 @@ from tests.deployment import compose
 
 SERVICES = compose.services()
 DATA = {"postgres", "pgbouncer", "valkey"}
-APPLICATION = {"web", "worker", "beat", "migrate"}
+APPLICATION = {"web", "worker", "bulk-worker", "beat", "migrate"}
 
 
 def test_compose_file_is_what_the_specification_allows() -> None:
