@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from fulfillment import delivery
 from fulfillment.models import Fulfillment
-from offers import heartbeat, inventory, metrics
+from offers import heartbeat, inventory
 from offers.breaker import redis_breaker
 from offers_project.accounts import letters
 from offers_project.accounts.models import AccountLetter
@@ -291,13 +291,14 @@ def test_lock_wait_is_measured_until_the_row_is_had(client: Client) -> None:
 
     def wait() -> None:
         is_held.wait(30)
-        with transaction.atomic(), metrics.lock_wait.time():
+        with transaction.atomic():
             inventory.lock(offer.pk)
 
     before = value(scraped(client), "offers_lock_wait_seconds_bucket", le="0.1")
     at_once([hold, wait])
     samples = scraped(client)
-    assert value(samples, "offers_lock_wait_seconds_bucket", le="0.1") == before
+    # Only the one that found it free had it at once.
+    assert value(samples, "offers_lock_wait_seconds_bucket", le="0.1") == (before or 0) + 1
     assert (value(samples, "offers_lock_wait_seconds_sum") or 0) > 0.1
 
 
