@@ -48,13 +48,20 @@ SETTINGS = {
 }
 
 
+PRODUCTION = Path(__file__).parent / "production"
+
+
 class Image:
     """What the Dockerfile says of how the service runs."""
 
     def __init__(self) -> None:
         text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-        self.env = dict(re.findall(r"\b(GRANIAN_\w+|DB_\w+|STRIPE_\w+)=(\S+)", text))
-        self._command = json.loads(text.rpartition("\nCMD ")[2])
+        said = r"\b(GRANIAN_\w+|DB_\w+|STRIPE_\w+|MALLOC_\w+)=(\S+)"
+        # Without what only development installs, which would count as the web server's memory.
+        self.env = dict(re.findall(said, text)) | {"PYTHONPATH": str(PRODUCTION)}
+        command = json.loads(text.rpartition("\nCMD ")[2])
+        # Without the drain before it, which waits some seconds at the end.
+        self._command = command[command.index("granian") :]
 
     def command(self, *, port: int, application: str | None = None) -> list[str]:
         """The web server's, on another port, for another application."""

@@ -1,0 +1,3 @@
+"""Stands before the real one: production doesn't have it, and openpyxl would load it."""
+
+raise ImportError("not in requirements.txt")
