@@ -171,6 +171,7 @@ def _admit_and_hold(
     offer_id: uuid.UUID,
     quantity: int,
     delivery_method: str | None,
+    idempotency_key: str | None,
     site_url: str,
     now: datetime,
     **hold: Any,
@@ -189,6 +190,10 @@ def _admit_and_hold(
             raise QuantityTooExpensive
         method = delivery_methods.chosen(offer, delivery_method)
         if offer.price:
+            # Who only repeats a request doesn't wait for room to speak to Stripe, nor takes any.
+            earlier = _made_with(user, idempotency_key)
+            if earlier is not None:
+                return earlier, False
             # With Stripe hanging, the refusal comes before anything is held, and at once.
             stack.enter_context(stripe_gateway.conversation())
         try:
@@ -197,6 +202,7 @@ def _admit_and_hold(
                 offer=offer,
                 quantity=quantity,
                 delivery_method=method,
+                idempotency_key=idempotency_key,
                 page=f"{site_url}/events/{offer.event.slug}/offers",
                 now=now,
                 **hold,
@@ -224,8 +230,8 @@ def _hold_or_earlier(
         earlier = _admit(user, offer, quantity, idempotency_key)
         if earlier is not None:
             return earlier, False
-        how: Any = {"quantity": quantity, "idempotency_key": idempotency_key, **hold}
-        return _hold(user=user, offer=offer, **how), True
+        hold |= {"user": user, "offer": offer, "quantity": quantity}
+        return _hold(**hold, idempotency_key=idempotency_key), True
 
 
 def _admit(user: User, offer: Offer, quantity: int, idempotency_key: str | None) -> Purchase | None:

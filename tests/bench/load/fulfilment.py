@@ -9,8 +9,8 @@ from tests.bench.load.bench import Bench
 from tests.bench.load.measured import Measured, Wrong
 from tests.bench.load.rows import Family, Floor, Row
 
-# In five rounds on two databases 10,000.
-PURCHASES, PURCHASES_QUICK = 1_000, 50
+# In five rounds on two databases 5,000.
+PURCHASES, PURCHASES_QUICK = 500, 50
 # In the three steps that each survive a crash of the worker.
 SCRIPT = """
 BEGIN;

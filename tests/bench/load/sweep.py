@@ -8,10 +8,10 @@ from tests.bench.load.measured import Measured
 from tests.bench.load.rows import Family, Floor, Row, WorkOn
 
 PRESENT, PRESENT_QUICK = 10_000, 200
-# Of those, in a round: in five rounds on two databases 10,000.
-ENDED, ENDED_QUICK = 1_000, 50
+# Of those, in a round.
+ENDED, ENDED_QUICK = 500, 50
 STRIPES_LIMIT = 25.0
-ENDED_AT_THE_LIMIT = 250
+ENDED_AT_THE_LIMIT = 150
 # What is written for each, and read under a lock.
 SCRIPT = """
 UPDATE purchases_purchase SET ending_until = now() WHERE id = {id};
