@@ -10,6 +10,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from offers import wanted
 from offers.models import Offer
 from purchases import checkout, holds, reconciliation
 from purchases.models import Purchase
@@ -107,13 +108,16 @@ def test_method_is_judged_by_the_offer_as_it_is_when_the_units_are_held(
 ) -> None:
     """The organizer stops shipping between the first look and the lock."""
     offer = OfferFactory(shipping_countries=["DE"])
-    first_look = checkout.targeting.refuse_unless_eligible
+    look = wanted.find
 
-    def meanwhile(*args: Any) -> None:
-        first_look(*args)
-        Offer.objects.filter(pk=offer.pk).update(shipping_countries=[])
+    def find(*args: Any) -> wanted.Wanted:
+        found = look(*args)
+        edited = Offer.objects.get(pk=offer.pk)
+        edited.shipping_countries = []
+        edited.save()
+        return found
 
-    monkeypatch.setattr(checkout.targeting, "refuse_unless_eligible", meanwhile)
+    monkeypatch.setattr(wanted, "find", find)
     assert refusal(ask(client, offer, "shipping"))[:2] == (400, "delivery_method")
     assert counters(offer) == (0, 0)
     assert not Purchase.objects.exists()
