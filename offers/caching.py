@@ -79,6 +79,7 @@ class CountingRedisCache(BreakerRedisCache):
 
     def add(self, key: Any, value: Any, timeout: Any = None, **kwargs: Any) -> Any:
         """Count; whether this is the first."""
+        self._counted.last = None
         if value != 1 or timeout is None or not redis_breaker.allows():
             return super().add(key, value, timeout, **kwargs)
         name = self.client.make_key(key)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from django.db import connection
 from django.http import HttpResponse
 from django.utils import timezone
 from rest_framework.exceptions import ValidationError
@@ -47,13 +48,21 @@ def page(request: Request, wanted: dict[str, Any]) -> Page:
     # The links to other pages are made of this one's address, down to the name of the host.
     address = request.build_absolute_uri()
     if not caller.is_authenticated:
+        _give_connection_back()
         return _pages.get(
             address,
             lambda: _read(request, wanted, targeting.visible_event(caller, slug).pk, None),
         )
     registered = registered_at(slug, caller.pk)
     event_id, place = registered or (targeting.visible_event(caller, slug).pk, None)
+    _give_connection_back()
     return _pages.get((address, event_id, place), lambda: _read(request, wanted, event_id, place))
+
+
+def _give_connection_back() -> None:
+    """Nobody waits for another's reading with a connection in hand that the other may need."""
+    if not connection.in_atomic_block:
+        connection.close()
 
 
 def _read(

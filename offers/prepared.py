@@ -5,7 +5,8 @@ several times as long as PostgreSQL needs to answer it, and PostgreSQL plans it 
 a query is written with the ORM like any other, with ``Given`` in the places of its values, and the
 SQL is kept: columns, joins, row locks and converters stay the ORM's business.
 
-How psycopg prepares: https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
+What a connection has prepared is gone with its next rollback, and made again: how psycopg
+prepares: https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
 """
 
 import threading
@@ -13,10 +14,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
+from django.conf import settings
 from django.db import connection, models
 from django.db.models import Expression, Field, QuerySet
 from django.db.models.query import get_related_populators
 from django.db.transaction import TransactionManagementError
+from django.db.utils import NotSupportedError
 
 M = TypeVar("M", bound=models.Model)
 SQL = tuple[str, Sequence[Any]]
@@ -33,6 +36,12 @@ class Given(Expression):
         return "%s", (self,)
 
 
+def _sent(sql: str, values: Sequence[Any]) -> Any:
+    cursor = connection.prepared_cursor()  # type: ignore[attr-defined]  # offers_project.postgresql
+    cursor.execute(sql, values)
+    return cursor
+
+
 class Statement(ABC):
     """SQL that is made when it is first needed, and sent with other values ever after."""
 
@@ -45,14 +54,27 @@ class Statement(ABC):
         """The SQL and its parameters, with each ``Given`` among them still in its place."""
 
     def _send(self, given: dict[str, Any]) -> Any:
-        """The cursor with the answer. Raises what any query of Django's raises."""
+        """The cursor with the answer. Raises what any query of Django's raises.
+
+        A migration that changes a column's type makes PostgreSQL refuse what was prepared before
+        ("cached plan must not change result type"): that connection is given up, and outside a
+        transaction the statement is sent over another.
+        """
         if self._sql is None:
             with self._guard:
                 self._sql = self._sql or self._made()
         sql, parameters = self._sql
-        cursor = connection.prepared_cursor()  # type: ignore[attr-defined]  # offers_project.postgresql
-        cursor.execute(sql, [given[p.name] if isinstance(p, Given) else p for p in parameters])
-        return cursor
+        values = [given[p.name] if isinstance(p, Given) else p for p in parameters]
+        # As often as there may be connections that have it prepared.
+        for _ in range(max(settings.DB_POOL_SIZE, 1)):
+            try:
+                return _sent(sql, values)
+            except NotSupportedError:
+                connection.connection.close()
+                if connection.in_atomic_block:
+                    raise
+                connection.close()
+        return _sent(sql, values)
 
 
 class Query(Statement, Generic[M]):

@@ -2,7 +2,7 @@
 
 A list may be some moments old: it shows what could be bought, and buying looks again. So lists and
 the pages that show them ask ``read`` or ``reading_database``. Everything else stays on the primary:
-what is bought and by whom, whether it can be, what somebody edits, who may see an event (who has
+what is bought and by whom, whether it can be, what somebody edits, who may open an event (who has
 just registered shall not be told that it doesn't exist). Don't fill a cache from here whose entries
 are thrown away at a change: what is read after the change may be from before it.
 

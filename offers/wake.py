@@ -63,8 +63,12 @@ class _Rush:
                 self._next[sweep] = now + RUSH
                 return True
             self._waiting.add(sweep)
-        # No daemon: a process that ends waits for it.
-        threading.Timer(left, self._send, (sweep,)).start()
+        try:
+            # No daemon: a process that ends waits for it.
+            threading.Timer(left, self._send, (sweep,)).start()
+        except RuntimeError:  # no thread to be had: the sweep comes by itself
+            with self._guard:
+                self._waiting.discard(sweep)
         return False
 
     def _send(self, sweep: str) -> None:

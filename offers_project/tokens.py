@@ -19,7 +19,7 @@ class TokenAuthentication(JWTAuthentication):
     def get_user(self, validated_token: Token) -> User:
         """The token's user; raises what becomes a 401 if it is closed or has a new password.
 
-        simplejwt's own checks, with its settings, but for the query.
+        simplejwt's own checks, with its settings, but for the query and the words of a refusal.
         """
         try:
             user_id = int(validated_token[api_settings.USER_ID_CLAIM])

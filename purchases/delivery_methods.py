@@ -10,8 +10,9 @@ from purchases.models import DeliveryMethod
 def chosen(offer: Offer, wanted: str | None) -> str:
     """The method that a purchase of ``offer`` gets: ``wanted``, or else what the offer does first.
 
-    Empty for what is neither sent nor collected. Called by checkout, the second time under the
-    offer's lock. Raises ``DeliveryMethodNotOffered``, which says what is possible.
+    Empty for what is neither sent nor collected. Called by checkout, of the offer as it
+    was read; a later edit makes it look again. Raises ``DeliveryMethodNotOffered``, which says what
+    is possible.
     """
     possible = ways(offer)
     if wanted is None:

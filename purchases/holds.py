@@ -264,10 +264,14 @@ def end_all(
     if at_once == 1:
         yield from takewhile(bool, map(sweep.end, due))
         return
-    with ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="sweep") as pool:
+    pool = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="sweep")
+    try:
         # Each in a copy of this context, which has the task's id for the log.
         ends = [pool.submit(copy_context().run, sweep.end_in_thread, hold) for hold in due]
         yield from filter(None, (end.result() for end in ends))
+    finally:
+        # Who interrupts the command waits for those that have begun, and no others are ended.
+        pool.shutdown(cancel_futures=True)
 
 
 class _Sweep:

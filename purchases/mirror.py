@@ -58,7 +58,7 @@ def state_of(purchase: Purchase, *, version: int) -> State:
 def write(purchase_id: uuid.UUID, state: State) -> None:
     """Mirror a committed state, unless a newer one is there. One command; raises nothing.
 
-    Called by ``purchases.transitions`` after each commit, and by ``read``.
+    Called by ``purchases.transitions`` after each commit but a purchase's first, and by ``read``.
     """
     entry = {
         "status": state.status,

@@ -130,7 +130,7 @@ class Run:
     dry_run: bool = False
     # Also what has to be asked one by one: too much for every few minutes.
     is_thorough: bool = True
-    # By `time.monotonic`: what is left then is for the next run.
+    # By `time.monotonic`: each run begins with the newest.
     until: float = math.inf
 
     @property

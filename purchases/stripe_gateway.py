@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import lru_cache
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -64,6 +65,8 @@ def _connections(base: str) -> requests.Session:
     session = requests.Session()
     session.proxies.update(requests.utils.get_environ_proxies(base))
     session.trust_env = False
+    # Threads share it: a cookie, which Stripe has none of, would be written while another reads.
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     # A connection for each call that may be under way: more would be opened, and thrown away.
     adapter = requests.adapters.HTTPAdapter(pool_maxsize=settings.STRIPE_CONCURRENT_CALLS)
     session.mount("https://", adapter)

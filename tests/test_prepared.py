@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import IntegerField, UUIDField
 from django.db.transaction import TransactionManagementError
-from django.db.utils import IntegrityError
+from django.db.utils import IntegrityError, NotSupportedError
 from django.utils import timezone
 
 from offers import inventory
@@ -116,3 +116,34 @@ def test_threads_that_come_first_at_once_get_the_same_statement() -> None:
         thread.join()
     assert found == [event] * 8
     assert len(made) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_statement_survives_a_migration_that_changes_a_column() -> None:
+    """PostgreSQL refuses what was prepared before: "cached plan must not change result type"."""
+    query, event = Query(lambda: Event.objects.filter(pk=Given("pk", UUIDField()))), EventFactory()
+    for _ in range(10):
+        query.first(pk=event.pk)
+    try:
+        change_type("varchar(300)")
+        assert query.first(pk=event.pk) == event
+        for _ in range(10):
+            query.first(pk=event.pk)
+        change_type("varchar(250)")
+        with pytest.raises(NotSupportedError), transaction.atomic():
+            query.first(pk=event.pk)
+        with transaction.atomic():
+            assert query.first(pk=event.pk) == event
+    finally:
+        change_type("varchar(200)")
+
+
+def change_type(of_title: str) -> None:
+    def alter() -> None:  # over another connection, as `migrate` does
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE offers_event ALTER COLUMN title TYPE {of_title}")
+        connection.close()
+
+    thread = threading.Thread(target=alter)
+    thread.start()
+    thread.join()

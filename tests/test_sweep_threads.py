@@ -122,3 +122,17 @@ def test_buyers_may_cancel_while_the_sweep_is_at_it(offer: Offer, client_of: Any
     assert set(answers[1:]) <= {200, 409}
     end_all(1)
     assert counters(offer) == (0, 0)
+
+
+def test_sweep_that_is_interrupted_ends_no_more_than_it_had_begun(
+    offer: Offer, sandbox: Any
+) -> None:
+    sandbox.faults(latency_ms=300)
+    now = timezone.now()
+    how: Any = {"reason": ReleaseReason.STAFF, "now": now, "source": "command"}
+    ends = holds.end_all(holds.open_holds(), **how, at_once=2)
+    next(ends)
+    ends.close()
+    released = Purchase.objects.filter(status=Status.RELEASED).count()
+    assert 1 <= released <= 6 < HOLDS
+    assert counters(offer) == (HOLDS - released, 0)

@@ -6,6 +6,7 @@ https://prometheus.github.io/client_python/multiprocess/
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import prometheus_client
@@ -48,6 +49,7 @@ def _bury_the_dead(folder: Path) -> None:
         try:
             os.kill(int(pid), 0)  # asks whether there is one, and does nothing to it
         except ProcessLookupError:
-            multiprocess.mark_process_dead(pid, folder)
+            with suppress(FileNotFoundError):  # another scrape was faster
+                multiprocess.mark_process_dead(pid, folder)
         except PermissionError:
             continue  # somebody else's

@@ -70,7 +70,7 @@ def test_stranger_is_believed_neither_their_address_nor_that_they_came_by_tls(
     assert answer.headers["Location"] == f"https://{HOST}/api/v1/events/"
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/readyz"])
+@pytest.mark.parametrize("path", ["/metrics", "/readyz", "/%6detrics", "/%72eadyz"])
 def test_what_is_for_the_inside_stays_there(stack: Stack, path: str) -> None:
     with stack.client() as client:
         assert client.get(stack.url + path).status_code == 404
