@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import stripe
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -87,9 +88,11 @@ def test_session_that_stripe_will_not_expire_keeps_its_hold(
     sandbox: Any, two_holds: tuple[Purchase, Purchase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused, and not because it is over: it can still be paid."""
+    ask = stripe.StripeClient.raw_request
     monkeypatch.setattr(
-        "stripe.checkout._session_service.SessionService.expire",
-        lambda self, session_id: self.retrieve("cs_test_no_such_session"),
+        stripe.StripeClient,
+        "raw_request",
+        lambda client, *_: ask(client, "get", "/v1/checkout/sessions/cs_test_no_such_session"),
     )
     outcomes = sweep()
     assert [type(outcome.error) for outcome in outcomes] == [ProviderRefused] * 2
