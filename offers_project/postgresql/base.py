@@ -166,8 +166,10 @@ class RestartablePool:
             ConnectionPool.check_connection(connection)
         except psycopg.Error:
             self._pool.putconn(connection)  # which drops it, and makes another
-            # A server that ended this one has most likely ended them all.
-            self._pool.check()
+            if settings.HAS_SESSIONS:
+                # A server that ended this one has most likely ended them all. A pooler that has no
+                # connection to spare would keep us waiting for each of them in turn.
+                self._pool.check()
             return False
         return True
 
