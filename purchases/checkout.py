@@ -15,16 +15,6 @@ from typing import Any, cast
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import (
-    Count,
-    IntegerField,
-    Q,
-    QuerySet,
-    Sum,
-    TextField,
-    UUIDField,
-)
-from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -32,9 +22,8 @@ from offers import catalog, money, wanted
 from offers.contention import retried
 from offers.errors import Busy, DomainError
 from offers.models import Offer
-from offers.prepared import Given, Query, Row
 from offers.wake import wake
-from purchases import delivery_methods, stripe_gateway, transitions
+from purchases import admission, delivery_methods, stripe_gateway, transitions
 from purchases.activity import log_failure
 from purchases.errors import (
     IdempotencyKeyInUse,
@@ -46,17 +35,12 @@ from purchases.errors import (
     ProviderStillRunning,
     ProviderTurnedAway,
     ProviderUnreachable,
-    PurchaseLimitReached,
     QuantityTooExpensive,
-    TooManyOpenHolds,
 )
 from purchases.models import Purchase
 from purchases.states import (
     OPEN_CHECKOUT,
-    OPEN_HOLDS,
     PAY,
-    STATUSES_IN_RESERVED_STOCK,
-    STATUSES_IN_SOLD_STOCK,
     ReleaseReason,
     Status,
 )
@@ -69,38 +53,6 @@ TOO_LATE = _("This took too long and the hold has ended: try again.")
 SECOND_ATTEMPT_WITHIN = 2.0
 # How often an offer is looked at that is edited again and again while somebody buys it.
 LOOKS = 3
-
-_BUYER = Row(
-    lambda: (
-        User.objects.select_for_update(no_key=True)
-        .filter(pk=Given("user", IntegerField()))
-        .values_list("pk")
-    )
-)
-_EARLIER = Query(
-    lambda: Purchase.objects.filter(
-        user=Given("user", IntegerField()), idempotency_key=Given("key", TextField())
-    )
-)
-
-
-def _standing() -> QuerySet[Purchase, Any]:
-    """A buyer's open holds, their units of an offer, and whether they used this key before."""
-    of_offer = Q(offer=Given("offer", UUIDField()))
-    occupying = Q(status__in=(*STATUSES_IN_RESERVED_STOCK, *STATUSES_IN_SOLD_STOCK))
-    return (
-        Purchase.objects.filter(user=Given("user", IntegerField()))
-        .values("user")
-        .annotate(
-            open_holds=Count("pk", filter=Q(status__in=OPEN_HOLDS)),
-            units=Coalesce(Sum("quantity", filter=of_offer & occupying), 0),
-            with_key=Count("pk", filter=Q(idempotency_key=Given("key", TextField()))),
-        )
-        .values_list("open_holds", "units", "with_key")
-    )
-
-
-_STANDING = Row(_standing)
 
 
 def session_lifetime() -> timedelta:
@@ -153,7 +105,7 @@ def start(
             )
         except DomainError:
             # What is refused now may have been bought before, by the same request.
-            earlier = _made_with(user, idempotency_key)
+            earlier = admission.made_with(user, idempotency_key)
             if earlier is None:
                 raise
             purchase, is_new = earlier, False
@@ -191,7 +143,7 @@ def _admit_and_hold(
         method = delivery_methods.chosen(offer, delivery_method)
         if offer.price:
             # Who only repeats a request doesn't wait for room to speak to Stripe, nor takes any.
-            earlier = _made_with(user, idempotency_key)
+            earlier = admission.made_with(user, idempotency_key)
             if earlier is not None:
                 return earlier, False
             # With Stripe hanging, the refusal comes before anything is held, and at once.
@@ -227,35 +179,11 @@ def _hold_or_earlier(
     *, user: User, offer: Offer, quantity: int, idempotency_key: str | None, **hold: Any
 ) -> tuple[Purchase, bool]:
     with transaction.atomic():
-        earlier = _admit(user, offer, quantity, idempotency_key)
+        earlier = admission.admit(user, offer, quantity, idempotency_key)
         if earlier is not None:
             return earlier, False
         hold |= {"user": user, "offer": offer, "quantity": quantity}
         return _hold(**hold, idempotency_key=idempotency_key), True
-
-
-def _admit(user: User, offer: Offer, quantity: int, idempotency_key: str | None) -> Purchase | None:
-    """Check what concerns all purchases of this user; return the one this key has made, if any.
-
-    The user's row is locked until the hold is committed, so that of two requests at once the
-    second sees the first's hold: neither cap can be raced past, and one key makes one hold.
-    """
-    _BUYER.get(user=user.pk)
-    standing = _STANDING.get(user=user.pk, offer=offer.pk, key=idempotency_key)
-    open_holds, have, is_repeated = standing or (0, 0, 0)
-    if is_repeated:
-        return _made_with(user, idempotency_key)
-    if open_holds >= settings.MAX_OPEN_HOLDS_PER_USER:
-        raise TooManyOpenHolds(limit=settings.MAX_OPEN_HOLDS_PER_USER)
-    if offer.max_per_user is not None and have + quantity > offer.max_per_user:
-        raise PurchaseLimitReached(limit=offer.max_per_user, have=have)
-    return None
-
-
-def _made_with(user: User, idempotency_key: str | None) -> Purchase | None:
-    if idempotency_key is None:
-        return None
-    return _EARLIER.first(user=user.pk, key=idempotency_key)
 
 
 def _hold(

@@ -29,7 +29,7 @@ from offers_project.back_office.dashboard import funnel, health, sales, waiting
 from offers_project.back_office.dashboard.period import Period
 from offers_project.back_office.dashboard.scope import Scope
 from offers_project.monitoring import waiting as monitored
-from purchases import checkout, holds, payments, refunds, webhooks
+from purchases import admission, holds, payments, refunds, webhooks
 from purchases.models import Purchase, Refund, StripeEvent, WebhookDelivery, WebhookEndpoint
 from purchases.states import ReleaseReason, Status
 from purchases.stripe_objects import CheckoutSession
@@ -455,8 +455,8 @@ def test_cap_and_limit_of_a_buyer_are_checked_without_reading_all_purchases() ->
     bought.offer.max_per_user = 1_000
 
     def check() -> None:
-        checkout._admit(bought.user, bought.offer, 1, "a-key")
-        checkout._made_with(bought.user, "a-key")
+        admission.admit(bought.user, bought.offer, 1, "a-key")
+        admission.made_with(bought.user, "a-key")
 
     plans = plans_of(check, "purchases_purchase")
     assert len(plans) == 2
