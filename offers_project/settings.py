@@ -280,6 +280,9 @@ STATEMENT_TIMEOUT_MS = env.int("STATEMENT_TIMEOUT_MS", default=15000)
 # Of one process, whose other threads wait for one: those that have one stand in line at the row of
 # the offer that everybody wants, where a longer line is a slower one.
 DB_POOL_SIZE = env.int("DB_POOL_SIZE", default=8)
+# Seconds that a request waits for a free connection of the pool before it is refused as `busy`; a
+# server that can't be reached is not waited for.
+DB_POOL_TIMEOUT = positive("DB_POOL_TIMEOUT", 5)
 # `transaction`: between us and PostgreSQL is a pooler such as PgBouncer, which gives a transaction
 # any of its connections. Nothing may be kept in the session then: no prepared statement, no
 # cursor between transactions, and no setting, so the time-outs are the role's (`store_timeouts`).
@@ -311,10 +314,13 @@ for _name, _database in DATABASES.items():
         "tcp_user_timeout": 5000,
         **_database.get("OPTIONS", {}),
         "prepare_threshold": PREPARE_THRESHOLD,
-        # Waits 5 s for a free connection before the request is refused as `busy`; a server that
-        # can't be reached is not waited for.
         "pool": (
-            {"min_size": 1, "max_size": DB_POOL_SIZE, "timeout": 5, "reconnect_timeout": 0}
+            {
+                "min_size": 1,
+                "max_size": DB_POOL_SIZE,
+                "timeout": DB_POOL_TIMEOUT,
+                "reconnect_timeout": 0,
+            }
             if DB_POOL_SIZE
             else False
         ),
