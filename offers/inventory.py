@@ -9,8 +9,12 @@ Lock order: a purchase's row before its offer's row, never the other way round.
 """
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from django.db.models import UUIDField
+import psycopg
+from django.db import IntegrityError
+from django.db.models import Case, F, IntegerField, UUIDField, When
 
 from offers import metrics
 from offers.errors import (
@@ -20,7 +24,7 @@ from offers.errors import (
     TotalBelowCommitted,
 )
 from offers.models import Offer
-from offers.prepared import Change, Given, Query
+from offers.prepared import Change, Given, Query, Row, Update
 
 _CHANGE = Change(Offer)
 # NO KEY: a purchase that is being inserted refers to this row and need not wait for it.
@@ -29,6 +33,31 @@ _LOCKED = Query(
         pk=Given("offer", UUIDField())
     )
 )
+_GUARD = Row(
+    lambda: (
+        Offer.objects.select_for_update(no_key=True)
+        .filter(pk=Given("offer", UUIDField()))
+        .values_list("pk")
+    )
+)
+
+
+def _more(counter: str) -> Update:
+    """So many units more for the counter, if the offer has that version; no number otherwise."""
+    units = Case(
+        When(
+            catalog_version=Given("version", IntegerField()), then=Given("quantity", IntegerField())
+        )
+    )
+    return Update(
+        lambda: (
+            Offer.objects.filter(pk=Given("offer", UUIDField())),
+            {counter: F(counter) + units},
+        )
+    )
+
+
+_HOLD, _SELL = _more("inventory_reserved"), _more("inventory_sold")
 
 
 def lock(offer_id: uuid.UUID) -> Offer:
@@ -65,6 +94,39 @@ def sell(*, offer_id: uuid.UUID, quantity: int) -> Offer:
     offer = lock(offer_id)
     offer.refuse_more_than_is_left(quantity)
     return _move(offer, sold=quantity)
+
+
+def take_with_commit(*, seen: Offer, quantity: int, sold: bool) -> None:
+    """Hold (or sell, if ``sold``) units of an offer that is as it was ``seen`` without the lock.
+
+    Called by checkout within ``as_seen``, when all else is written. The lock on the row, the
+    counters and the commit are one trip to the server, so that the row is held for as long as the
+    disk takes, and for no word of ours. That leaves nobody to judge under the lock but the table:
+    units that are gone break its CHECK, and of an offer that was edited meanwhile there are NULL.
+    """
+    _refuse_nonsense(quantity)
+    _GUARD.send_with_commit(offer=seen.pk, timer=metrics.lock_wait)
+    take = _SELL if sold else _HOLD
+    take.send_with_commit(offer=seen.pk, version=seen.catalog_version, quantity=quantity)
+
+
+class NotAsSeen(Exception):
+    """An offer was edited, or its units went, between the look at it and the lock on its row."""
+
+
+@contextmanager
+def as_seen() -> Iterator[None]:
+    """Around the ``transaction.atomic`` that takes units ``with_commit``.
+
+    Raises ``NotAsSeen`` when the offer's table refused them: nothing of the transaction is there.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        cause = error.__cause__
+        if isinstance(cause, psycopg.Error) and cause.diag.table_name == Offer._meta.db_table:
+            raise NotAsSeen from error
+        raise
 
 
 def confirm(*, offer_id: uuid.UUID, quantity: int) -> Offer:

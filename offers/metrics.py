@@ -22,7 +22,7 @@ LAGS = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600)
 
 lock_wait = Histogram(
     "offers_lock_wait_seconds",
-    "From asking for an offer's row lock until it was had, or was not.",
+    "From asking for an offer's row lock until it was had (by a purchase: committed), or not.",
     buckets=WAITS,
 )
 pool_wait = Histogram(

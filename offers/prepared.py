@@ -18,8 +18,10 @@ from django.conf import settings
 from django.db import connection, models
 from django.db.models import Expression, Field, QuerySet
 from django.db.models.query import get_related_populators
+from django.db.models.sql import UpdateQuery
 from django.db.transaction import TransactionManagementError
 from django.db.utils import NotSupportedError
+from prometheus_client import Histogram
 
 M = TypeVar("M", bound=models.Model)
 SQL = tuple[str, Sequence[Any]]
@@ -53,6 +55,22 @@ class Statement(ABC):
     def _made(self) -> SQL:
         """The SQL and its parameters, with each ``Given`` among them still in its place."""
 
+    def send_with_commit(self, *, timer: Histogram | None = None, **given: Any) -> None:
+        """Send it in one go with the transaction's COMMIT; ``timer`` is told how long both took.
+
+        Nobody gets its answer. Its errors come out of ``transaction.atomic``.
+        """
+        sql, values = self._filled(given)
+        connection.send_with_commit(sql, values, timer=timer)  # type: ignore[attr-defined]
+
+    def _filled(self, given: dict[str, Any]) -> tuple[str, list[Any]]:
+        """The SQL, and all its parameters with those that are ``given``."""
+        if self._sql is None:
+            with self._guard:
+                self._sql = self._sql or self._made()
+        sql, parameters = self._sql
+        return sql, [given[p.name] if isinstance(p, Given) else p for p in parameters]
+
     def _send(self, given: dict[str, Any]) -> Any:
         """The cursor with the answer. Raises what any query of Django's raises.
 
@@ -60,11 +78,7 @@ class Statement(ABC):
         ("cached plan must not change result type"): that connection is given up, and outside a
         transaction the statement is sent over another.
         """
-        if self._sql is None:
-            with self._guard:
-                self._sql = self._sql or self._made()
-        sql, parameters = self._sql
-        values = [given[p.name] if isinstance(p, Given) else p for p in parameters]
+        sql, values = self._filled(given)
         # As often as there may be connections that have it prepared.
         for _ in range(max(settings.DB_POOL_SIZE, 1)):
             try:
@@ -138,6 +152,21 @@ class Row(Statement):
         """The first row's values as psycopg reads them, or ``None``."""
         row: tuple[Any, ...] | None = self._send(given).fetchone()
         return row
+
+
+class Update(Statement):
+    """The UPDATE of the queryset's rows to the values, both of which ``build`` returns."""
+
+    def __init__(self, build: Callable[[], tuple[QuerySet[Any], dict[str, Any]]]) -> None:
+        super().__init__()
+        self._build = build
+
+    def _made(self) -> SQL:
+        rows, values = self._build()
+        query: Any = rows.query.chain(UpdateQuery)
+        query.add_update_values(values)
+        sql: SQL = query.get_compiler(connection=connection).as_sql()
+        return sql
 
 
 def _quoted(name: str | None) -> str:

@@ -18,7 +18,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from offers import catalog, money, wanted
+from offers import catalog, inventory, money, wanted
 from offers.contention import retried
 from offers.errors import Busy, DomainError
 from offers.models import Offer
@@ -129,7 +129,7 @@ def _admit_and_hold(
     **hold: Any,
 ) -> tuple[Purchase, bool]:
     """The purchase that this key has made before, or a new one, and whether it is new."""
-    for _look in range(LOOKS):
+    for look in range(LOOKS):
         catalog.refuse_while_switched_off()
         found = wanted.find(user, offer_id)
         offer = found.offer
@@ -157,15 +157,13 @@ def _admit_and_hold(
                 idempotency_key=idempotency_key,
                 page=f"{site_url}/events/{offer.event.slug}/offers",
                 now=now,
+                # Who was too late once waits for the row and is told why it is so.
+                is_first_look=look == 0,
                 **hold,
             )
-        except _OfferChanged:
+        except inventory.NotAsSeen:
             continue
     raise Busy
-
-
-class _OfferChanged(Exception):
-    """The offer was edited between our look at it and the lock on its row."""
 
 
 def _fingerprint(offer_id: uuid.UUID, quantity: int, delivery_method: str | None) -> str:
@@ -178,7 +176,7 @@ def _fingerprint(offer_id: uuid.UUID, quantity: int, delivery_method: str | None
 def _hold_or_earlier(
     *, user: User, offer: Offer, quantity: int, idempotency_key: str | None, **hold: Any
 ) -> tuple[Purchase, bool]:
-    with transaction.atomic():
+    with inventory.as_seen(), transaction.atomic():
         earlier = admission.admit(user, offer, quantity, idempotency_key)
         if earlier is not None:
             return earlier, False
@@ -197,6 +195,7 @@ def _hold(
     fingerprint: str,
     page: str,
     now: datetime,
+    is_first_look: bool,
 ) -> Purchase:
     purchase = Purchase(
         user=user,
@@ -214,17 +213,20 @@ def _hold(
         delivery_method=delivery_method,
         language=language,
     )
+    how: Any = {"now": now, "source": "api", "actor": user}
+    how["seen"] = offer if is_first_look else None
     if offer.price:
         purchase.checkout_expires_at = now + session_lifetime()
         purchase.checkout_request = _session_request(purchase, offer, page)
-        locked = transitions.create(purchase, now=now, source="api", actor=user)
+        locked = transitions.create(purchase, **how)
     else:
         purchase.paid_at = now
-        locked = transitions.create(purchase, PAY, now=now, source="api", actor=user, reason="free")
-    # From here to the commit the offer's row is ours: what is checked now stays true.
-    locked.refuse_unless_on_sale(now)
-    if locked.catalog_version != offer.catalog_version:
-        raise _OfferChanged
+        locked = transitions.create(purchase, PAY, **how, reason="free")
+    if not is_first_look:
+        # From here to the commit the offer's row is ours: what is checked now stays true.
+        locked.refuse_unless_on_sale(now)
+        if locked.catalog_version != offer.catalog_version:
+            raise inventory.NotAsSeen
     return purchase
 
 

@@ -59,13 +59,15 @@ def create(
     source: str,
     actor: User,
     reason: str = "",
+    seen: Offer | None = None,
 ) -> Offer:
     """Store a hold that went through ``steps`` at once; return its offer, locked.
 
     Called by checkout. The offer is locked last, when all else is written: whoever waits for its
     row waits for its counters and for the commit alone. Raises ``SoldOut`` or
     ``InsufficientInventory``; whether the offer may be sold now is for the caller to see, who
-    holds its lock from here on.
+    holds its lock from here on. An offer as it was ``seen`` without the lock is returned as it is,
+    and locked and counted with the commit: ``inventory.take_with_commit``.
     """
     how: Any = {"now": now, "source": source, "actor": actor}
     entries = [_entry(purchase, "hold", None, Status(purchase.status), **how)]
@@ -77,7 +79,7 @@ def create(
     purchase.fulfillment_due = purchase.status in FULFILLMENT_HEARS_OF
     _NEW.run([purchase])
     _ENTRIES.run(entries)
-    offer = _take(purchase, OCCUPIES[Status(purchase.status)])
+    offer = _take(purchase, OCCUPIES[Status(purchase.status)], seen)
     _tell(purchase, entries)
     return offer
 
@@ -206,7 +208,10 @@ def _tell(purchase: Purchase, entries: list[PurchaseTransition]) -> None:
     transaction.on_commit(tell)
 
 
-def _take(purchase: Purchase, stock: Stock) -> Offer:
+def _take(purchase: Purchase, stock: Stock, seen: Offer | None) -> Offer:
+    if seen is not None:
+        inventory.take_with_commit(seen=seen, quantity=purchase.quantity, sold=stock == Stock.SOLD)
+        return seen
     take = {Stock.RESERVED: inventory.reserve, Stock.SOLD: inventory.sell}[stock]
     return take(offer_id=purchase.offer_id, quantity=purchase.quantity)
 

@@ -149,13 +149,13 @@ def test_the_race_oversells_when_the_lock_is_taken_out(
     offer = OfferFactory(inventory_total=units, price=0)
     everybody_has_read = threading.Barrier(buyers)
 
-    def read_without_lock(offer_id: Any) -> Offer:
-        found = Offer.objects.get(pk=offer_id)
-        if found.inventory_reserved == 0:
-            everybody_has_read.wait(timeout=30)
-        return found
+    def take_without_lock(*, seen: Offer, quantity: int, sold: bool) -> None:
+        assert sold
+        found = Offer.objects.get(pk=seen.pk)
+        everybody_has_read.wait(timeout=30)
+        inventory._move(found, sold=quantity)
 
-    monkeypatch.setattr(inventory, "lock", read_without_lock)
+    monkeypatch.setattr(inventory, "take_with_commit", take_without_lock)
     answers = buy_at_once(client_of, offer, buyers)
 
     sold = [answer for answer in answers if getattr(answer, "status_code", None) == 201]

@@ -9,7 +9,6 @@ import pytest
 from django.utils import timezone
 
 from offers import inventory
-from offers.models import Offer
 from purchases import holds
 from purchases.models import Purchase
 from purchases.states import ReleaseReason, Status
@@ -156,16 +155,16 @@ def test_unit_that_is_sold_between_the_look_and_the_lock_is_not_sold_again(
 ) -> None:
     offer = OfferFactory(inventory_total=1)
     other = client_of(UserFactory())
-    lock = inventory.lock
+    take = inventory.take_with_commit
 
-    def after_somebody_else(offer_id: Any) -> Offer:
-        monkeypatch.setattr(inventory, "lock", lock)
+    def after_somebody_else(**how: Any) -> None:
+        monkeypatch.setattr(inventory, "take_with_commit", take)
         [faster] = at_once([lambda: buy(other, offer)])
         assert faster.status_code == 201
-        return lock(offer_id)
+        take(**how)
 
     # The first look, without the lock, saw one unit; another buyer takes it before the lock is had.
-    monkeypatch.setattr(inventory, "lock", after_somebody_else)
+    monkeypatch.setattr(inventory, "take_with_commit", after_somebody_else)
     answer = buy(client_of(UserFactory()), offer)
     assert (answer.status_code, code(answer)) == (409, "sold_out")
     assert counters(offer) == (1, 0)

@@ -2,14 +2,17 @@
 
 import threading
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
+from psycopg.errors import LockNotAvailable
 
 from offers import inventory
+from offers.contention import lock_wait
 from offers.errors import SoldOut
-from offers.models import Offer
-from tests.conftest import counters
+from offers.models import Event, Offer
+from tests.conftest import at_once, counters
 from tests.factories import OfferFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -85,6 +88,74 @@ def test_update_that_the_table_refuses_leaves_nothing_of_the_transaction() -> No
     assert stored(offer) == 1
 
 
+def take(seen: Offer, quantity: int = 1) -> None:
+    with inventory.as_seen(), transaction.atomic():
+        Event.objects.create(organization=seen.event.organization, slug=f"{uuid4()}", title="New")
+        inventory.take_with_commit(seen=seen, quantity=quantity, sold=False)
+
+
+def test_units_are_taken_with_the_commit() -> None:
+    offer = OfferFactory(inventory_total=5)
+    take(offer, 3)
+    take(offer, 2)  # what was seen of the counters doesn't matter
+    assert stored(offer) == 5
+
+
+@pytest.mark.parametrize("change", [{"title": "Edited"}, {"is_archived": True}])
+def test_units_of_an_offer_that_was_edited_are_not_taken(change: dict[str, Any]) -> None:
+    offer = OfferFactory()
+    edited = Offer.objects.get(pk=offer.pk)
+    for name, value in change.items():
+        setattr(edited, name, value)
+    edited.save()
+    with pytest.raises(inventory.NotAsSeen):
+        take(offer)
+    assert stored(offer) == 0
+    assert not Event.objects.filter(title="New").exists()
+    take(Offer.objects.get(pk=offer.pk))
+
+
+def test_units_that_are_gone_are_not_taken() -> None:
+    offer = OfferFactory(inventory_total=5)
+    take(offer, 3)
+    with pytest.raises(inventory.NotAsSeen):
+        take(offer, 3)
+    assert stored(offer) == 3
+    assert Event.objects.filter(title="New").count() == 1
+
+
+def test_what_another_table_refuses_is_another_error() -> None:
+    offer = OfferFactory()
+    with pytest.raises(IntegrityError, match="event_slug"), inventory.as_seen():
+        Event.objects.create(organization=offer.event.organization, slug=offer.event.slug)
+
+
+def test_row_that_is_locked_by_somebody_else_is_waited_for_with_the_commit() -> None:
+    offer = OfferFactory()
+    is_locked, may_end = threading.Event(), threading.Event()
+
+    @transaction.atomic
+    def hold() -> None:
+        inventory.lock(offer.pk)
+        is_locked.set()
+        may_end.wait(30)
+
+    def wait() -> None:
+        is_locked.wait(30)
+        with lock_wait(50):
+            take(offer)
+
+    def wait_until_it_ends() -> Any:
+        try:
+            return at_once([wait])[0]
+        finally:
+            may_end.set()
+
+    _, refused = at_once([hold, wait_until_it_ends])
+    assert isinstance(refused.__cause__, LockNotAvailable)
+    assert stored(offer) == 0
+
+
 def test_connection_that_breaks_before_the_commit_leaves_nothing() -> None:
     offer = OfferFactory()
 
@@ -110,23 +181,27 @@ def end_backend(pid: int) -> None:
     thread.join()
 
 
-def test_fifty_at_once_take_what_is_there_and_no_more() -> None:
+@pytest.mark.parametrize("with_commit", [False, True])
+def test_fifty_at_once_take_what_is_there_and_no_more(*, with_commit: bool) -> None:
     offer = OfferFactory(inventory_total=20)
     outcomes: list[Any] = []
     gate = threading.Barrier(50)
 
-    def take() -> None:
+    def take_one() -> None:
         gate.wait()
         try:
-            with transaction.atomic():
-                reserve(offer)
+            if with_commit:
+                take(offer)
+            else:
+                with transaction.atomic():
+                    reserve(offer)
             outcomes.append("had")
-        except SoldOut:
+        except (SoldOut, inventory.NotAsSeen):
             outcomes.append("sold out")
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=take) for _ in range(50)]
+    threads = [threading.Thread(target=take_one) for _ in range(50)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -197,6 +197,11 @@ WHERE "offers_offer"."id" = '1' FOR NO KEY UPDATE
 100.006 [9] LOG:  duration: 0.3 ms  statement: COMMIT
 100.009 [7] LOG:  duration: 0.3 ms  execute s_1: COMMIT
 """
+AT_ONCE = """\
+100.010 [7] LOG:  duration: 4.0 ms  statement: SELECT 1 FROM "offers_offer" FOR UPDATE; COMMIT
+100.012 [8] LOG:  duration: 5.0 ms  statement: SELECT 1 FROM "offers_offer" FOR UPDATE; COMMIT
+100.020 [9] LOG:  duration: 3.0 ms  statement: SELECT 1 FROM "offers_offer" FOR UPDATE; COMMIT
+"""
 
 
 def test_a_row_is_held_from_the_locking_statement_to_the_end_of_its_sessions_commit(
@@ -206,6 +211,12 @@ def test_a_row_is_held_from_the_locking_statement_to_the_end_of_its_sessions_com
     log.write_text("100.001 [8] LOG:  earlier\n" + LOG, encoding="utf-8")
     held = held_in(log, begin=0)
     assert held == pytest.approx([0.003, 0.006])
+
+
+def test_a_row_that_is_locked_with_the_commit_is_held_from_when_it_was_free(tmp_path: Path) -> None:
+    log = tmp_path / "postgres.log"
+    log.write_text(AT_ONCE, encoding="utf-8")
+    assert held_in(log, begin=0) == pytest.approx([0.004, 0.002, 0.003])
 
 
 def measured(rate: float) -> Measured:

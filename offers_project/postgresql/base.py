@@ -10,7 +10,9 @@ at once (``reconnect_timeout`` in the settings), and who asks for a connection d
 import select
 import threading
 import time
+from contextlib import nullcontext
 from functools import cache
+from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -199,8 +201,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     ops_class = Operations
     _has_complained = False
-    # What is sent together with COMMIT: see ``send_with_commit``.
-    _last: tuple[str, Any] | None = None
+    # What is sent together with COMMIT, and who is told how long that took: ``send_with_commit``.
+    _last: tuple[tuple[str, Any], ...] = ()
+    _timer: Histogram | None = None
 
     @property
     def pool(self) -> Any:
@@ -209,7 +212,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return pool and RestartablePool(pool, outage_of(self.alias), self.alias)
 
     def _close(self) -> None:
-        self._last = None
+        self._last, self._timer = (), None
         pool = self.pool if self.connection is not None else None
         super()._close()
         if pool:
@@ -226,23 +229,24 @@ class DatabaseWrapper(base.DatabaseWrapper):
             cursor = base.ServerBindingCursor(self.connection)
         return self._prepare_cursor(cursor)
 
-    def send_with_commit(self, sql: str, params: Any) -> None:
-        """Send what is most likely a transaction's last statement in one go with its COMMIT.
+    def send_with_commit(self, sql: str, params: Any, *, timer: Histogram | None = None) -> None:
+        """Send what is most likely a transaction's last statement in one message with its COMMIT.
 
-        For the write behind a row lock that many wait for. The server does both without a word from
-        us between them, for which a busy process may need milliseconds, all of them spent with the
-        row locked. What is asked before the commit after all sends it first. Its errors come out of
-        ``transaction.atomic``, which then has been rolled back.
+        For a row lock that many wait for, and the write behind it. The server does all of it
+        without a word from us in between, for which a busy process may need milliseconds, all of
+        them spent with the row locked. Called again, it is one statement more. What is asked before
+        the commit after all sends them first. Their errors come out of ``transaction.atomic``,
+        which then has been rolled back. ``timer`` is told how many seconds they took.
         """
         if len(self.atomic_blocks) == 1:
-            self._send_last()
-            self._last = (sql, params)
+            self._last += ((sql, params),)
+            self._timer = timer or self._timer
         else:
             self.prepared_cursor().execute(sql, params)
 
     def _send_last(self) -> None:
-        if self._last is not None:
-            (sql, params), self._last = self._last, None
+        statements, self._last = self._last, ()
+        for sql, params in statements:
             self.prepared_cursor().execute(sql, params)
 
     def _prepare_cursor(self, cursor: Any) -> Any:
@@ -250,15 +254,19 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return super()._prepare_cursor(cursor)
 
     def _commit(self) -> None:
-        if self._last is None:
+        if not self._last:
             super()._commit()
             return
-        with self.wrap_database_errors, self.connection.pipeline():
-            self._send_last()
-            super()._commit()
+        statements, self._last = self._last, ()
+        timer, self._timer = self._timer, None
+        texts, values = zip(*statements, strict=True)
+        with timer.time() if timer else nullcontext(), self.cursor() as cursor:
+            # The first that fails ends the message, and so there is no commit:
+            # https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
+            cursor.execute("; ".join((*texts, "COMMIT")), [*chain.from_iterable(values)])
 
     def _rollback(self) -> None:
-        self._last = None
+        self._last, self._timer = (), None
         super()._rollback()
 
     def _configure_connection(self, connection: Any) -> bool:

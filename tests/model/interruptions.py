@@ -134,9 +134,17 @@ def at_first_lock(then: Callable[[], None]) -> Iterator[None]:
 
         return lock
 
+    take = inventory.take_with_commit
+
+    def lock_and_take(**how: Any) -> None:
+        # It locks in one go with its commit: here the row is locked before, and held as long.
+        inventory.lock(how["seen"].pk)
+        take(**how)
+
     with (
         patch.object(transitions, "lock", interposed(transitions.lock)),
         patch.object(inventory, "lock", interposed(inventory.lock)),
+        patch.object(inventory, "take_with_commit", lock_and_take),
     ):
         yield
 

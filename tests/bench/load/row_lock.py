@@ -1,9 +1,11 @@
 """How long a purchase holds the offer's row, as PostgreSQL's own log tells it.
 
-For a moment every statement is logged with its end and how long it took: the row is held from the
-end of the statement that locked it to the end of that session's COMMIT. The log's times are in
-milliseconds, so a single one is off by up to one, and the mean of hundreds is not. Writing the log
-takes time too, which is in the figure.
+For a moment every statement is logged with its end and how long it took. A purchase locks the row
+in the message that ends with its COMMIT; it has the row from that message's beginning, or from the
+end of the one that had it before, whichever is later: so the time it takes to hand the row over is
+in the figure. Where the lock is a statement of its own, it is held from the end of that one. The
+log's times are in milliseconds, so a single one is off by up to one, and the mean of hundreds is
+not. Writing the log takes time too, which is in the figure.
 """
 
 import re
@@ -16,7 +18,7 @@ from tests.bench.load.measured import Wrong
 
 # `log_line_prefix` of the stack's PostgreSQL: the time, then the session's process.
 LINE = re.compile(
-    r"^([\d.]+) \[(\d+)\] LOG: +duration: [\d.]+ ms +(?:statement|execute [^:]*): (.*)"
+    r"^([\d.]+) \[(\d+)\] LOG: +duration: ([\d.]+) ms +(?:statement|execute [^:]*): (.*)"
 )
 LOCKS = re.compile(r'"offers_offer".* FOR (?:NO KEY )?UPDATE|^UPDATE "offers_offer"', re.DOTALL)
 
@@ -42,16 +44,22 @@ def held_in(log: Path, *, begin: int) -> list[float]:
     """Seconds for each transaction in the log from that byte on."""
     held: list[float] = []
     since: dict[str, float] = {}
+    free_since = 0.0
     with log.open(encoding="utf-8", errors="replace") as lines:
         lines.seek(begin)
         for line in lines:
             found = LINE.match(line)
             if not found:
                 continue
-            at, session, statement = float(found[1]), found[2], found[3]
-            if statement.startswith(("COMMIT", "ROLLBACK")):
+            at, session, statement = float(found[1]), found[2], found[4]
+            if statement.endswith("; COMMIT") and LOCKS.search(statement):
+                begun = since.pop(session, at - float(found[3]) / 1000)
+                held.append(at - max(begun, free_since))
+                free_since = at
+            elif statement.startswith(("COMMIT", "ROLLBACK")):
                 if session in since:
                     held.append(at - since.pop(session))
+                    free_since = at
             elif session not in since and LOCKS.search(statement):
                 since[session] = at
     return held
