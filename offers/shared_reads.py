@@ -6,11 +6,16 @@ and nothing to invalidate. Within a process only, so that Redis has no part in i
 """
 
 import threading
+import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+# Seconds. In a rush a reading is put off for so long, for those to share it who are just asking:
+# they have no turn while a thread of ours reads. Who asks alone waits for nobody.
+GATHER = 0.01
 
 
 class SharedReads(Generic[T]):
@@ -43,6 +48,7 @@ class SharedReads(Generic[T]):
             return joined.result()
         if before is not None:
             wait([before])  # how it ends concerns those who wait for it
+            time.sleep(GATHER)
         with self._guard:
             del self._to_begin[key]
             self._running[key] = own

@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import AnonymousUser, User
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, TextField
 
 from offers.errors import EventNotFound, NotEligible, NotRegistered, OfferNotFound
 from offers.models import Event, EventSession, Membership, Offer, Registration, TicketTier
+from offers.prepared import Given, Query
 
 if TYPE_CHECKING:
     Caller = User | AnonymousUser
 else:
     Caller = object
+
+
+_NAMED = Query(lambda: Event.objects.filter(slug=Given("slug", TextField())))
 
 
 def visible_events(caller: Caller) -> QuerySet[Event]:
@@ -33,7 +37,7 @@ def visible_event(caller: Caller, slug: str) -> Event:
 
     By the rule of ``visible_events``, which most callers needn't be looked up for.
     """
-    event = Event.objects.filter(slug=slug).first()
+    event = _NAMED.first(slug=slug)
     if event is None or not (
         event.is_public or visible_events(caller).filter(pk=event.pk).exists()
     ):
