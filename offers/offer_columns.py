@@ -4,8 +4,6 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from typing import Any, cast
 
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
-
 from offers import money
 from offers.models import Offer
 
@@ -78,6 +76,8 @@ def text_of(value: Any) -> str:
 
 def printable(text: str) -> str:
     """``text`` without the characters that no XML document, and so no XLSX file, may have."""
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE  # late: see offers/xlsx_format.py
+
     return cast("str", ILLEGAL_CHARACTERS_RE.sub("\N{REPLACEMENT CHARACTER}", text))
 
 

@@ -19,8 +19,6 @@ from typing import IO, Any
 
 from django.db import connection
 from django.db.models import Q, QuerySet
-from openpyxl import Workbook
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
 from offers import money
 from offers.spreadsheet import BYTE_ORDER_MARK, cell
@@ -123,6 +121,10 @@ def xlsx_file(header: Iterable[str], rows: Iterable[Iterable[str]]) -> IO[bytes]
 
     Every cell is text, as in the CSV file: an id that looks like a number stays what it is.
     """
+    # Late: see offers/xlsx_format.py.
+    from openpyxl import Workbook
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+
     book = Workbook(write_only=True)
     sheet = book.create_sheet("Purchases")
     sheet.append(list(header))

@@ -4,6 +4,8 @@ import ast
 import importlib
 import pkgutil
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,6 +156,21 @@ def test_settings_import_the_local_run_only_without_a_database_url() -> None:
         and not (isinstance(statement, ast.If) and "DATABASE_URL" in ast.unparse(statement.test))
     ]
     assert [ast.unparse(statement) for statement in outside] == []
+
+
+def test_a_web_process_loads_what_few_pages_need_with_the_first_of_them() -> None:
+    """Megabytes of each process, for files and calendar entries that most never make."""
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, offers_project.wsgi; print(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout.split()
+    assert "offers_project.urls" in loaded
+    assert "import_export.admin" in loaded
+    assert not {"openpyxl", "icalendar"} & set(loaded)
 
 
 def test_no_module_is_named_after_nothing() -> None:

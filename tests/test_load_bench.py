@@ -1,5 +1,6 @@
 """That the parts of `make bench` count right; the benchmark itself runs in CI, not here."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -264,3 +265,21 @@ def test_the_benchmark_starts_the_web_server_as_the_image_does() -> None:
     assert command[-1] == "offers_project.wsgi:application"
     assert int(image.env["GRANIAN_WORKERS"]) > 0
     assert image.command(port=1, application="x:y")[3:-1] == image.command(port=1)[3:-1]
+
+
+@pytest.mark.parametrize(("module", "is_there"), [("rich", False), ("numpy", False), ("jwt", True)])
+def test_the_benchmarks_web_server_has_only_what_production_installs(
+    module: str, is_there: bool
+) -> None:
+    """Libraries load some of the others when they find them, megabytes of them."""
+    assert importlib.util.find_spec(module), "not installed here, so this shows nothing"
+    found = subprocess.run(
+        [sys.executable, "-c", f"import {module}"],
+        env={**os.environ, **Image().env},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (found.returncode == 0) == is_there, found.stderr
+    assert ("not in requirements.txt" in found.stderr) != is_there

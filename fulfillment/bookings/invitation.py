@@ -3,22 +3,26 @@
 https://www.rfc-editor.org/rfc/rfc5545 is the format, https://www.rfc-editor.org/rfc/rfc5546 who
 sends what when, https://www.rfc-editor.org/rfc/rfc6047 how it goes by e-mail. Times are in UTC, so
 that no entry depends on anybody's table of zones.
+
+icalendar is loaded with the first entry: three megabytes, which most web processes never need.
 """
 
 import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parseaddr
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from icalendar import Calendar, Event, vCalAddress
 
 from fulfillment.bookings.models import ServiceBooking, details_of
 from purchases.mail import one_line
 from purchases.models import Purchase
+
+if TYPE_CHECKING:
+    from icalendar import vCalAddress
 
 PRODUCT = "-//Offers//Bookings//EN"
 # Those that may be in the address of a mailto: beside letters and digits.
@@ -32,6 +36,8 @@ def write(booking: ServiceBooking, *, method: str, now: datetime) -> bytes:
     ``REQUEST`` invites the attendee or changes the invitation, ``CANCEL`` takes it back (RFC 5546,
     3.2.2 and 3.2.5); ``PUBLISH`` is for a download: it names no attendee (3.2.1).
     """
+    from icalendar import Calendar, Event
+
     purchase = booking.fulfillment.purchase
     entry = Event()
     entry.add("uid", str(booking.uid))
@@ -73,6 +79,8 @@ class Entry:
 
 def read(entry: bytes) -> Entry:
     """What an entry of ours says; for the e-mail that it goes with, which must say the same."""
+    from icalendar import Calendar
+
     event: Any = Calendar.from_ical(entry).events[0]
     return Entry(
         starts_at=event["dtstart"].dt,
@@ -87,13 +95,15 @@ def _summary(purchase: Purchase) -> str:
     return one_line(f"{several}{purchase.offer_title} ({purchase.event.title})")
 
 
-def _person(address: str, name: str) -> vCalAddress:
+def _person(address: str, name: str) -> "vCalAddress":
+    from icalendar import vCalAddress
+
     person = vCalAddress("mailto:" + quote(address, safe=IN_AN_ADDRESS))
     person.params["CN"] = one_line(name)
     return person
 
 
-def _attendee(user: User) -> vCalAddress:
+def _attendee(user: User) -> "vCalAddress":
     attendee = _person(user.email, user.get_full_name() or user.get_username())
     attendee.params["ROLE"] = "REQ-PARTICIPANT"
     # Nobody reads an answer: who can't come says so on the page, where the seat is given back.

@@ -12,7 +12,7 @@ import platform
 import re
 import signal
 import sys
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -57,8 +57,10 @@ class Image:
     def __init__(self) -> None:
         text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
         said = r"\b(GRANIAN_\w+|DB_\w+|STRIPE_\w+|MALLOC_\w+)=(\S+)"
-        # Without what only development installs, which would count as the web server's memory.
-        self.env = dict(re.findall(said, text)) | {"PYTHONPATH": str(PRODUCTION)}
+        self.env = dict(re.findall(said, text)) | {
+            "PYTHONPATH": str(PRODUCTION),
+            "OFFERS_BENCH_HIDDEN": " ".join(_only_for_development()),
+        }
         command = json.loads(text.rpartition("\nCMD ")[2])
         # Without the drain before it, which waits some seconds at the end.
         self._command = command[command.index("granian") :]
@@ -220,6 +222,17 @@ def _inherited() -> dict[str, str]:
     names = {*re.findall(r"^#? ?(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)}
     ours = names | {"LOCAL_RUN", "OFFERS_OFFLINE", "DJANGO_SETTINGS_MODULE"}
     return {name: value for name, value in os.environ.items() if name not in ours}
+
+
+def _only_for_development() -> list[str]:
+    """The modules of packages that are installed here and aren't in requirements.txt."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    required = {line.partition("==")[0] for line in lines}
+    return sorted(
+        module
+        for module, packages in packages_distributions().items()
+        if not required & {re.sub(r"[-_.]+", "-", package).lower() for package in packages}
+    )
 
 
 def _default(name: str) -> str:
