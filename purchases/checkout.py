@@ -376,7 +376,7 @@ def _next_attempt(purchase: Purchase, error: PaymentProviderUnavailable) -> Purc
 @retried
 def _record_session(purchase: Purchase, session: CheckoutSession) -> Purchase:
     now = timezone.now()
-    known_event = Purchase._meta.get_field("event").get_cached_value(purchase, default=None)
+    known_event: Any = Purchase._meta.get_field("event").get_cached_value(purchase, default=None)
     with transaction.atomic():
         purchase = transitions.lock(purchase.pk)
         if known_event is not None:
