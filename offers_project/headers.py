@@ -1,7 +1,13 @@
 """Middleware about headers that Django has no setting for, and a log without query strings."""
 
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache
+from typing import Any
 
+from csp.constants import HEADER
+from csp.middleware import CSPMiddleware, PolicyParts
+from csp.utils import build_policy
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 from django_structlog.middlewares import RequestMiddleware
@@ -34,6 +40,23 @@ def unkept_unless_said(get_response: Callable[[HttpRequest], HttpResponse]) -> C
         return response
 
     return answer
+
+
+class ContentSecurityPolicy(CSPMiddleware):
+    """django-csp's; the policy that nearly all answers have is put together once a process."""
+
+    def process_response(self, request: HttpRequest, response: Any) -> Any:
+        """Leave to django-csp what asks for something of its own, be it a decorator or a nonce."""
+        asked = [name for name in vars(response) if name.startswith("_csp")]
+        if asked or hasattr(request, "_csp_nonce"):
+            return super().process_response(request, response)
+        response.headers.setdefault(HEADER, _usual_policy())
+        return response
+
+
+@cache
+def _usual_policy() -> str:
+    return build_policy(**asdict(PolicyParts()))
 
 
 class RequestLog(RequestMiddleware):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
@@ -11,6 +12,8 @@ from django.contrib.auth.views import LoginView
 from django.forms import Form
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.views.generic import FormView
+from rest_framework import authentication
+from rest_framework.request import Request
 from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.serializers import TokenRefreshSerializer
 from rest_framework_simplejwt.settings import api_settings
@@ -32,6 +35,16 @@ class ByMembership(ModelBackend):
 
     def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
         return set()
+
+
+class SessionAuthentication(authentication.SessionAuthentication):
+    """DRF's. Who sends no session's cookie has none, and isn't looked for in any."""
+
+    def authenticate(self, request: Request) -> tuple[Any, None] | None:
+        if settings.SESSION_COOKIE_NAME not in request.COOKIES:
+            return None
+        found: tuple[Any, None] | None = super().authenticate(request)
+        return found
 
 
 class Limited(FormView):

@@ -176,11 +176,11 @@ if LOCAL_RUN:
     INSTALLED_APPS.append("offers_project.local")
 
 MIDDLEWARE = [
-    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "offers_project.monitoring.requests.Before",
     "django.middleware.security.SecurityMiddleware",
     "offers_project.headers.closed_doors",
     "offers_project.headers.unkept_unless_said",
-    "csp.middleware.CSPMiddleware",
+    "offers_project.headers.ContentSecurityPolicy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "offers_project.headers.RequestLog",
     "offers_project.nul_characters.refuse_nul_characters",
@@ -193,7 +193,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "simple_history.middleware.HistoryRequestMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "django_prometheus.middleware.PrometheusAfterMiddleware",
+    "offers_project.monitoring.requests.After",
 ]
 
 ROOT_URLCONF = "offers_project.local.urls" if LOCAL_RUN else "offers_project.urls"
@@ -418,7 +418,7 @@ CELERY_BEAT_SCHEDULER = "offers_project.celery.BrokerlessScheduler"
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "offers_project.tokens.TokenAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "offers_project.login.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],

@@ -14,6 +14,7 @@ from celery import Celery
 from django.db import OperationalError, connection, transaction
 from django.test import Client
 from django.utils import timezone
+from django_prometheus.middleware import Metrics
 
 from fulfillment import delivery
 from fulfillment.models import Fulfillment
@@ -23,6 +24,7 @@ from offers_project.accounts import letters
 from offers_project.accounts.models import AccountLetter
 from offers_project.local.ports import free_port
 from offers_project.monitoring import exposition, waiting
+from offers_project.monitoring.requests import LEFT_OUT
 from offers_project.monitoring.waiting import WaitingCollector
 from purchases import mail, webhooks
 from purchases.bulk.models import BulkJob
@@ -276,6 +278,17 @@ def test_calls_to_stripe_are_timed(client: Client, client_of: Any, sandbox: Any)
     assert (value(samples, "offers_stripe_call_seconds_count") or 0) > before
     assert value(samples, "offers_stripe_conversations") == 0
     assert value(samples, "offers_stripe_waiting") == 0
+
+
+def test_counts_that_are_left_out_are_some_that_django_prometheus_has() -> None:
+    names: set[str] = set()
+
+    class Names(Metrics):
+        def register_metric(self, metric_cls: Any, name: str, *args: Any, **kwargs: Any) -> None:
+            names.add(name)
+
+    Names()
+    assert names > LEFT_OUT
 
 
 @pytest.mark.django_db(transaction=True)

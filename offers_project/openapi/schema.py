@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from drf_spectacular.authentication import SessionScheme
 from drf_spectacular.contrib.rest_framework_simplejwt import (
     SimpleJWTScheme,
     TokenRefreshSerializerExtension,
@@ -39,6 +40,12 @@ class TokenScheme(SimpleJWTScheme):
     """Our authentication by token is simplejwt's own, to whoever calls."""
 
     target_class = "offers_project.tokens.TokenAuthentication"
+
+
+class BySessionScheme(SessionScheme):
+    """Our authentication by session is DRF's own, to whoever calls."""
+
+    target_class = "offers_project.login.SessionAuthentication"
 
 
 class CheckedRefreshExtension(TokenRefreshSerializerExtension):
