@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import requests
 from django.core.mail import get_connection
 from django.db import connection
-from django.db.backends.base.base import BaseDatabaseWrapper
+
+from offers_project.postgresql.base import DatabaseWrapper
 
 WRITE = re.compile(r'\s*(INSERT INTO|UPDATE|DELETE FROM)\s+"?(\w+)', re.IGNORECASE)
 ID_OF_STRIPES = re.compile(r"/(cs_test|price|offer|re|pi)_\w+")
@@ -38,15 +39,15 @@ class Points:
     def install(self) -> None:
         """Hook into this process, for good: it is a fork that lives for one step."""
         connection.execute_wrappers.append(self._statement)
-        commit, rollback = BaseDatabaseWrapper._commit, BaseDatabaseWrapper._rollback
+        commit, rollback = DatabaseWrapper._commit, DatabaseWrapper._rollback
         send = requests.Session.send
 
-        def hooked_commit(wrapper: BaseDatabaseWrapper) -> None:
+        def hooked_commit(wrapper: DatabaseWrapper) -> None:
             written, self._written = self._written, []
             with self._around(f"COMMIT of {', '.join(written) or 'nothing'}"):
                 commit(wrapper)
 
-        def hooked_rollback(wrapper: BaseDatabaseWrapper) -> None:
+        def hooked_rollback(wrapper: DatabaseWrapper) -> None:
             self._written = []
             rollback(wrapper)
 
@@ -65,13 +66,15 @@ class Points:
                 return send_messages(backend, messages)
 
         server.send_messages = hooked_send_messages
-        BaseDatabaseWrapper._commit = hooked_commit
-        BaseDatabaseWrapper._rollback = hooked_rollback
+        DatabaseWrapper._commit = hooked_commit
+        DatabaseWrapper._rollback = hooked_rollback
         requests.Session.send = hooked_send
 
     def _statement(
         self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]
     ) -> Any:
+        if sql.endswith("; COMMIT"):
+            return execute(sql, params, many, context)  # sent by the commit that is hooked
         found = WRITE.match(sql)
         what = f"{found[1].split()[0].upper()} {found[2]}" if found else sql.split()[0]
         if context["connection"].in_atomic_block:
