@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import psycopg
 from django.db import IntegrityError
-from django.db.models import Case, F, IntegerField, UUIDField, When
+from django.db.models import Case, F, IntegerField, Q, UUIDField, When
 
 from offers import metrics
 from offers.errors import (
@@ -43,10 +43,18 @@ _GUARD = Row(
 
 
 def _more(counter: str) -> Update:
-    """So many units more for the counter, if the offer has that version; no number otherwise."""
+    """So many units more for the counter, if there are as many and the offer has that version.
+
+    Otherwise NULL, which the column refuses: the CHECK against overselling is never needed, and
+    PostgreSQL's log names it only if we are wrong.
+    """
+    quantity = Given("quantity", IntegerField())
+    taken = F("inventory_reserved") + F("inventory_sold") + quantity
     units = Case(
         When(
-            catalog_version=Given("version", IntegerField()), then=Given("quantity", IntegerField())
+            Q(inventory_total__isnull=True) | Q(inventory_total__gte=taken),
+            catalog_version=Given("version", IntegerField()),
+            then=quantity,
         )
     )
     return Update(
@@ -101,8 +109,8 @@ def take_with_commit(*, seen: Offer, quantity: int, sold: bool) -> None:
 
     Called by checkout within ``as_seen``, when all else is written. The lock on the row, the
     counters and the commit are one trip to the server, so that the row is held for as long as the
-    disk takes, and for no word of ours. That leaves nobody to judge under the lock but the table:
-    units that are gone break its CHECK, and of an offer that was edited meanwhile there are NULL.
+    disk takes, and for no word of ours. That leaves nobody to judge under the lock but SQL: of
+    units that are gone, or of an offer that was edited meanwhile, it takes NULL, which is refused.
     """
     _refuse_nonsense(quantity)
     _GUARD.send_with_commit(offer=seen.pk, timer=metrics.lock_wait)

@@ -51,8 +51,8 @@ SESSION_LIFETIME = timedelta(minutes=35)
 TOO_LATE = _("This took too long and the hold has ended: try again.")
 # Seconds: beyond them the buyer has waited too long for a second attempt after Stripe's error.
 SECOND_ATTEMPT_WITHIN = 2.0
-# How often an offer is looked at that is edited again and again while somebody buys it.
-LOOKS = 3
+# How often an offer is looked at that gets a price, and loses it, while somebody buys it.
+LOOKS = 4
 
 
 def session_lifetime() -> timedelta:
@@ -131,16 +131,8 @@ def _admit_and_hold(
     """The purchase that this key has made before, or a new one, and whether it is new."""
     for look in range(LOOKS):
         catalog.refuse_while_switched_off()
-        found = wanted.find(user, offer_id)
-        offer = found.offer
         # Most refusals are made here, without the lock: a sold-out offer's row is left in peace.
-        offer.refuse_unless_on_sale(now)
-        offer.refuse_more_than_is_left(quantity)
-        found.refuse_unless_eligible()
-        minor = money.to_minor_units(offer.price, offer.currency)
-        if minor * quantity > money.MAXIMUM_MINOR_UNITS:
-            raise QuantityTooExpensive
-        method = delivery_methods.chosen(offer, delivery_method)
+        offer, method = _judged(user, offer_id, quantity, delivery_method, now)
         if offer.price:
             # Who only repeats a request doesn't wait for room to speak to Stripe, nor takes any.
             earlier = admission.made_with(user, idempotency_key)
@@ -148,22 +140,35 @@ def _admit_and_hold(
                 return earlier, False
             # With Stripe hanging, the refusal comes before anything is held, and at once.
             stack.enter_context(stripe_gateway.conversation())
+        hold |= {
+            "user": user,
+            "quantity": quantity,
+            "idempotency_key": idempotency_key,
+            "site_url": site_url,
+            "now": now,
+        }
         try:
-            return _hold_or_earlier(
-                user=user,
-                offer=offer,
-                quantity=quantity,
-                delivery_method=method,
-                idempotency_key=idempotency_key,
-                page=f"{site_url}/events/{offer.event.slug}/offers",
-                now=now,
-                # Who was too late once waits for the row and is told why it is so.
-                is_first_look=look == 0,
-                **hold,
-            )
+            if look == 0:
+                return _hold_as_seen(offer, method, **hold)
+            return _hold_as_it_is(offer, delivery_method, **hold)
         except inventory.NotAsSeen:
             continue
     raise Busy
+
+
+def _judged(
+    user: User, offer_id: uuid.UUID, quantity: int, delivery_method: str | None, now: datetime
+) -> tuple[Offer, str]:
+    """The offer and how its buyer gets it; raises why they may not buy it now."""
+    found = wanted.find(user, offer_id)
+    offer = found.offer
+    offer.refuse_unless_on_sale(now)
+    offer.refuse_more_than_is_left(quantity)
+    found.refuse_unless_eligible()
+    minor = money.to_minor_units(offer.price, offer.currency)
+    if minor * quantity > money.MAXIMUM_MINOR_UNITS:
+        raise QuantityTooExpensive
+    return offer, delivery_methods.chosen(offer, delivery_method)
 
 
 def _fingerprint(offer_id: uuid.UUID, quantity: int, delivery_method: str | None) -> str:
@@ -173,29 +178,64 @@ def _fingerprint(offer_id: uuid.UUID, quantity: int, delivery_method: str | None
 
 
 @retried
-def _hold_or_earlier(
-    *, user: User, offer: Offer, quantity: int, idempotency_key: str | None, **hold: Any
-) -> tuple[Purchase, bool]:
+def _hold_as_seen(offer: Offer, method: str, **hold: Any) -> tuple[Purchase, bool]:
+    """Hold units of the offer as it was judged. Raises ``NotAsSeen`` if it is another by now."""
     with inventory.as_seen(), transaction.atomic():
-        earlier = admission.admit(user, offer, quantity, idempotency_key)
+        earlier = _admit(offer, **hold)
         if earlier is not None:
             return earlier, False
-        hold |= {"user": user, "offer": offer, "quantity": quantity}
-        return _hold(**hold, idempotency_key=idempotency_key), True
+        return _hold(offer, method, is_locked=False, **hold), True
+
+
+@retried
+def _hold_as_it_is(
+    seen: Offer,
+    delivery_method: str | None,
+    *,
+    user: User,
+    quantity: int,
+    now: datetime,
+    **hold: Any,
+) -> tuple[Purchase, bool]:
+    """Lock the offer first, judge it, and hold units: for who was too late once.
+
+    However often it is edited, this comes to an end; but all others wait for it. Raises
+    ``NotAsSeen`` only if it has a price now and had none, or the other way round: Stripe is needed
+    then, or isn't.
+    """
+    hold |= {"user": user, "quantity": quantity, "now": now}
+    with transaction.atomic():
+        # The buyer's row before the offer's, as everywhere.
+        earlier = _admit(seen, **hold)
+        if earlier is not None:
+            return earlier, False
+        inventory.lock(seen.pk)
+        # From here to the commit the offer's row is ours: what is found now stays true.
+        offer, method = _judged(user, seen.pk, quantity, delivery_method, now)
+        if bool(offer.price) != bool(seen.price):
+            raise inventory.NotAsSeen
+        _admit(offer, **hold)  # there may be another cap by now
+        return _hold(offer, method, is_locked=True, **hold), True
+
+
+def _admit(
+    offer: Offer, *, user: User, quantity: int, idempotency_key: str | None, **hold: Any
+) -> Purchase | None:
+    return admission.admit(user, offer, quantity, idempotency_key)
 
 
 def _hold(
+    offer: Offer,
+    delivery_method: str,
     *,
     user: User,
-    offer: Offer,
     quantity: int,
-    delivery_method: str,
     language: str,
     idempotency_key: str | None,
     fingerprint: str,
-    page: str,
+    site_url: str,
     now: datetime,
-    is_first_look: bool,
+    is_locked: bool,
 ) -> Purchase:
     purchase = Purchase(
         user=user,
@@ -213,20 +253,15 @@ def _hold(
         delivery_method=delivery_method,
         language=language,
     )
-    how: Any = {"now": now, "source": "api", "actor": user}
-    how["seen"] = offer if is_first_look else None
+    how: Any = {"now": now, "source": "api", "actor": user, "seen": None if is_locked else offer}
     if offer.price:
         purchase.checkout_expires_at = now + session_lifetime()
+        page = f"{site_url}/events/{offer.event.slug}/offers"
         purchase.checkout_request = _session_request(purchase, offer, page)
-        locked = transitions.create(purchase, **how)
+        transitions.create(purchase, **how)
     else:
         purchase.paid_at = now
-        locked = transitions.create(purchase, PAY, **how, reason="free")
-    if not is_first_look:
-        # From here to the commit the offer's row is ours: what is checked now stays true.
-        locked.refuse_unless_on_sale(now)
-        if locked.catalog_version != offer.catalog_version:
-            raise inventory.NotAsSeen
+        transitions.create(purchase, PAY, **how, reason="free")
     return purchase
 
 

@@ -60,14 +60,13 @@ def create(
     actor: User,
     reason: str = "",
     seen: Offer | None = None,
-) -> Offer:
-    """Store a hold that went through ``steps`` at once; return its offer, locked.
+) -> None:
+    """Store a hold that went through ``steps`` at once, and take its units.
 
-    Called by checkout. The offer is locked last, when all else is written: whoever waits for its
-    row waits for its counters and for the commit alone. Raises ``SoldOut`` or
-    ``InsufficientInventory``; whether the offer may be sold now is for the caller to see, who
-    holds its lock from here on. An offer as it was ``seen`` without the lock is returned as it is,
-    and locked and counted with the commit: ``inventory.take_with_commit``.
+    Called by checkout. An offer as it was ``seen`` without the lock is locked last, and its
+    counters move, in one with the commit (``inventory.take_with_commit``): whoever waits for its
+    row waits for nothing else. Without ``seen`` the caller has judged the offer under its lock.
+    Raises ``SoldOut`` or ``InsufficientInventory``.
     """
     how: Any = {"now": now, "source": source, "actor": actor}
     entries = [_entry(purchase, "hold", None, Status(purchase.status), **how)]
@@ -79,9 +78,8 @@ def create(
     purchase.fulfillment_due = purchase.status in FULFILLMENT_HEARS_OF
     _NEW.run([purchase])
     _ENTRIES.run(entries)
-    offer = _take(purchase, OCCUPIES[Status(purchase.status)], seen)
+    _take(purchase, OCCUPIES[Status(purchase.status)], seen)
     _tell(purchase, entries)
-    return offer
 
 
 def apply(
@@ -208,12 +206,12 @@ def _tell(purchase: Purchase, entries: list[PurchaseTransition]) -> None:
     transaction.on_commit(tell)
 
 
-def _take(purchase: Purchase, stock: Stock, seen: Offer | None) -> Offer:
+def _take(purchase: Purchase, stock: Stock, seen: Offer | None) -> None:
     if seen is not None:
         inventory.take_with_commit(seen=seen, quantity=purchase.quantity, sold=stock == Stock.SOLD)
-        return seen
-    take = {Stock.RESERVED: inventory.reserve, Stock.SOLD: inventory.sell}[stock]
-    return take(offer_id=purchase.offer_id, quantity=purchase.quantity)
+    else:
+        take = {Stock.RESERVED: inventory.reserve, Stock.SOLD: inventory.sell}[stock]
+        take(offer_id=purchase.offer_id, quantity=purchase.quantity)
 
 
 def _move_stock(purchase: Purchase, before: Stock, after: Stock, *, restock: bool) -> None:

@@ -1,7 +1,9 @@
 """An offer that is edited between a purchase's look at it and the lock on its row."""
 
+import threading
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 import pytest
@@ -9,8 +11,8 @@ import pytest
 from offers import wanted
 from offers.models import Offer
 from purchases.models import Purchase
-from tests.conftest import buy, code, counters
-from tests.factories import OfferFactory, UserFactory
+from tests.conftest import at_once, buy, code, counters
+from tests.factories import MembershipFactory, OfferFactory, UserFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -49,7 +51,7 @@ def test_purchase_is_made_of_the_offer_as_it_is_sold(
     assert (answer.json()["unit_price"], answer.json()["offer_title"]) == ("60.00", "Hoodie, warm")
     (session,) = sandbox.sessions()
     assert session["amount_total"] == 12_000
-    assert len(looks) == 2
+    assert len(looks) == 3  # the last one under the lock
     assert counters(offer) == (2, 0)
 
 
@@ -82,11 +84,45 @@ def test_offer_that_is_over_by_then_is_not_sold(
     assert counters(offer) == (0, 0)
 
 
-def test_offer_that_is_edited_all_the_time_is_busy_and_holds_nothing(
-    client_of: Any, edited_after_each_look: Callable[..., list[int]]
+def test_offer_that_is_edited_all_the_time_is_sold_as_it_is_in_the_end(
+    client_of: Any, sandbox: Any
+) -> None:
+    offer = OfferFactory(price=Decimal(10), title="0", inventory_total=40)
+    member = MembershipFactory(organization=offer.event.organization)
+    organizer = client_of(member.user)
+    is_over = threading.Event()
+
+    def edit() -> list[int]:
+        answers = []
+        for number in count(1):
+            if is_over.is_set():
+                return answers
+            body = {"title": str(number), "price": f"{10 + number}.00"}
+            answers.append(organizer.patch(f"/api/v1/offers/{offer.pk}/", body).status_code)
+        raise AssertionError
+
+    def buy_all() -> list[Any]:
+        try:
+            clients = [client_of(UserFactory()) for _ in range(20)]
+            return at_once([lambda client=client: buy(client, offer) for client in clients])
+        finally:
+            is_over.set()
+
+    edits, answers = at_once([edit, buy_all])
+    assert set(edits) <= {200, 409}  # what is held has its price
+    assert [answer.status_code for answer in answers] == [201] * 20
+    for answer in answers:
+        bought = answer.json()
+        assert Decimal(bought["unit_price"]) == 10 + int(bought["offer_title"])
+    assert counters(offer) == (20, 0)
+
+
+def test_offer_that_gets_a_price_and_loses_it_all_the_time_is_busy_and_holds_nothing(
+    client_of: Any, edited_after_each_look: Callable[..., list[int]], sandbox: Any
 ) -> None:
     offer = OfferFactory(price=0)
-    edited_after_each_look(*[{"title": f"Edit {n}"} for n in range(10)])
+    # The second and later of its own looks are followed by another under the lock.
+    edited_after_each_look(*[{"price": Decimal(n % 2 * 60)} for n in (1, 0, 0, 1, 1, 0, 0, 1)])
     answer = buy(client_of(UserFactory()), offer)
     assert (answer.status_code, code(answer)) == (503, "busy")
     assert not Purchase.objects.exists()
