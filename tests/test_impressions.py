@@ -126,6 +126,9 @@ def test_counting_takes_no_command_and_no_query(
     robots = asked(client_of(), **{"User-Agent": "Googlebot/2.1"})
     assert asked(client_of()) == robots
     assert impressions.flush() == 30
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer) and thread.function is impressions.hand_over:
+            thread.cancel()
 
 
 def test_what_was_counted_is_on_redis_a_moment_later_without_anybodys_doing() -> None:

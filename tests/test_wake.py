@@ -18,7 +18,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     monkeypatch.setattr(nudges, "_rush", nudges._Rush())
     yield messages
     for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
+        if isinstance(thread, threading.Timer) and thread.function.__module__ == nudges.__name__:
             thread.join()
 
 
