@@ -33,6 +33,7 @@ _LOCKED = Query(
         pk=Given("offer", UUIDField())
     )
 )
+# The same lock, for a message whose answer nobody reads.
 _GUARD = Row(
     lambda: (
         Offer.objects.select_for_update(no_key=True)

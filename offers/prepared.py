@@ -61,6 +61,7 @@ class Statement(ABC):
         Nobody gets its answer. Its errors come out of ``transaction.atomic``.
         """
         sql, values = self._filled(given)
+        # The method is that of our own backend, offers_project.postgresql, here and below.
         connection.send_with_commit(sql, values, timer=timer)  # type: ignore[attr-defined]
 
     def _filled(self, given: dict[str, Any]) -> tuple[str, list[Any]]:
