@@ -9,7 +9,7 @@ import time
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 
 from django.conf import settings
@@ -18,12 +18,10 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from offers import catalog, inventory, money, wanted
 from offers.contention import retried
-from offers.errors import Busy, DomainError
-from offers.models import Offer
+from offers.errors import DomainError
 from offers.wake import wake
-from purchases import admission, delivery_methods, stripe_gateway, transitions
+from purchases import admission, holding, session_requests, stripe_gateway, transitions
 from purchases.activity import log_failure
 from purchases.errors import (
     IdempotencyKeyInUse,
@@ -35,29 +33,18 @@ from purchases.errors import (
     ProviderStillRunning,
     ProviderTurnedAway,
     ProviderUnreachable,
-    QuantityTooExpensive,
 )
 from purchases.models import Purchase
 from purchases.states import (
     OPEN_CHECKOUT,
-    PAY,
     ReleaseReason,
     Status,
 )
 from purchases.stripe_objects import CheckoutSession
 
-# Stripe's sessions live at least 30 minutes from their creation; the rest is for a late retry.
-SESSION_LIFETIME = timedelta(minutes=35)
 TOO_LATE = _("This took too long and the hold has ended: try again.")
 # Seconds: beyond them the buyer has waited too long for a second attempt after Stripe's error.
 SECOND_ATTEMPT_WITHIN = 2.0
-# How often an offer is looked at that gets a price, and loses it, while somebody buys it.
-LOOKS = 4
-
-
-def session_lifetime() -> timedelta:
-    """How long a purchase's session stays open: longer than its hold, and than Stripe's minimum."""
-    return max(SESSION_LIFETIME, timedelta(minutes=settings.RESERVATION_MINUTES + 5))
 
 
 @dataclass(frozen=True)
@@ -91,7 +78,7 @@ def start(
     fingerprint = _fingerprint(offer_id, quantity, delivery_method)
     with ExitStack() as stack:
         try:
-            purchase, is_new = _admit_and_hold(
+            purchase, is_new = holding.hold(
                 stack,
                 user=user,
                 offer_id=offer_id,
@@ -116,182 +103,10 @@ def start(
         return Started(purchase, replayed=False)
 
 
-def _admit_and_hold(
-    stack: ExitStack,
-    *,
-    user: User,
-    offer_id: uuid.UUID,
-    quantity: int,
-    delivery_method: str | None,
-    idempotency_key: str | None,
-    site_url: str,
-    now: datetime,
-    **hold: Any,
-) -> tuple[Purchase, bool]:
-    """The purchase that this key has made before, or a new one, and whether it is new."""
-    for look in range(LOOKS):
-        catalog.refuse_while_switched_off()
-        # Most refusals are made here, without the lock: a sold-out offer's row is left in peace.
-        offer, method = _judged(user, offer_id, quantity, delivery_method, now)
-        if offer.price:
-            # Who only repeats a request doesn't wait for room to speak to Stripe, nor takes any.
-            earlier = admission.made_with(user, idempotency_key)
-            if earlier is not None:
-                return earlier, False
-            # With Stripe hanging, the refusal comes before anything is held, and at once.
-            stack.enter_context(stripe_gateway.conversation())
-        hold |= {
-            "user": user,
-            "quantity": quantity,
-            "idempotency_key": idempotency_key,
-            "site_url": site_url,
-            "now": now,
-        }
-        try:
-            if look == 0:
-                return _hold_as_seen(offer, method, **hold)
-            return _hold_as_it_is(offer, delivery_method, **hold)
-        except inventory.NotAsSeen:
-            continue
-    raise Busy
-
-
-def _judged(
-    user: User, offer_id: uuid.UUID, quantity: int, delivery_method: str | None, now: datetime
-) -> tuple[Offer, str]:
-    """The offer and how its buyer gets it; raises why they may not buy it now."""
-    found = wanted.find(user, offer_id)
-    offer = found.offer
-    offer.refuse_unless_on_sale(now)
-    offer.refuse_more_than_is_left(quantity)
-    found.refuse_unless_eligible()
-    minor = money.to_minor_units(offer.price, offer.currency)
-    if minor * quantity > money.MAXIMUM_MINOR_UNITS:
-        raise QuantityTooExpensive
-    return offer, delivery_methods.chosen(offer, delivery_method)
-
-
 def _fingerprint(offer_id: uuid.UUID, quantity: int, delivery_method: str | None) -> str:
     """What makes two requests the same one. Who names no method asks as everybody once did."""
     asked = f"{offer_id}:{quantity}" + (f":{delivery_method}" if delivery_method else "")
     return hashlib.sha256(asked.encode()).hexdigest()
-
-
-@retried
-def _hold_as_seen(offer: Offer, method: str, **hold: Any) -> tuple[Purchase, bool]:
-    """Hold units of the offer as it was judged. Raises ``NotAsSeen`` if it is another by now."""
-    with inventory.as_seen(), transaction.atomic():
-        earlier = _admit(offer, **hold)
-        if earlier is not None:
-            return earlier, False
-        return _hold(offer, method, is_locked=False, **hold), True
-
-
-@retried
-def _hold_as_it_is(
-    seen: Offer,
-    delivery_method: str | None,
-    *,
-    user: User,
-    quantity: int,
-    now: datetime,
-    **hold: Any,
-) -> tuple[Purchase, bool]:
-    """Lock the offer first, judge it, and hold units: for who was too late once.
-
-    However often it is edited, this comes to an end; but all others wait for it. Raises
-    ``NotAsSeen`` only if it has a price now and had none, or the other way round: Stripe is needed
-    then, or isn't.
-    """
-    hold |= {"user": user, "quantity": quantity, "now": now}
-    with transaction.atomic():
-        # The buyer's row before the offer's, as everywhere.
-        earlier = _admit(seen, **hold)
-        if earlier is not None:
-            return earlier, False
-        inventory.lock(seen.pk)
-        # From here to the commit the offer's row is ours: what is found now stays true.
-        offer, method = _judged(user, seen.pk, quantity, delivery_method, now)
-        if bool(offer.price) != bool(seen.price):
-            raise inventory.NotAsSeen
-        _admit(offer, **hold)  # there may be another cap by now
-        return _hold(offer, method, is_locked=True, **hold), True
-
-
-def _admit(
-    offer: Offer, *, user: User, quantity: int, idempotency_key: str | None, **hold: Any
-) -> Purchase | None:
-    return admission.admit(user, offer, quantity, idempotency_key)
-
-
-def _hold(
-    offer: Offer,
-    delivery_method: str,
-    *,
-    user: User,
-    quantity: int,
-    language: str,
-    idempotency_key: str | None,
-    fingerprint: str,
-    site_url: str,
-    now: datetime,
-    is_locked: bool,
-) -> Purchase:
-    purchase = Purchase(
-        user=user,
-        offer=offer,
-        event=offer.event,
-        offer_title=offer.title,
-        quantity=quantity,
-        unit_price=offer.price,
-        total_price=offer.price * quantity,
-        currency=offer.currency,
-        reserved_until=now + timedelta(minutes=settings.RESERVATION_MINUTES),
-        created_at=now,
-        idempotency_key=idempotency_key,
-        request_fingerprint=fingerprint,
-        delivery_method=delivery_method,
-        language=language,
-    )
-    how: Any = {"now": now, "source": "api", "actor": user, "seen": None if is_locked else offer}
-    if offer.price:
-        purchase.checkout_expires_at = now + session_lifetime()
-        page = f"{site_url}/events/{offer.event.slug}/offers"
-        purchase.checkout_request = _session_request(purchase, offer, page)
-        transitions.create(purchase, **how)
-    else:
-        purchase.paid_at = now
-        transitions.create(purchase, PAY, **how, reason="free")
-    return purchase
-
-
-def _session_request(purchase: Purchase, offer: Offer, page: str) -> dict[str, Any]:
-    """What Stripe is asked for this purchase; stored, because a retry has to ask the same."""
-    reference = {"purchase": str(purchase.pk), "offer": str(offer.pk)}
-    if offer.is_in_stripes_hands:
-        item: dict[str, Any] = {"price": offer.stripe_price_id}
-    else:
-        item = {"price_data": _inline_price(purchase)}
-    return {
-        "mode": "payment",
-        "line_items": [item | {"quantity": purchase.quantity}],
-        "client_reference_id": str(purchase.pk),
-        "locale": purchase.language,
-        "metadata": reference,
-        "payment_intent_data": {"metadata": reference},
-        "expires_at": int((purchase.created_at + session_lifetime()).timestamp()),
-        "success_url": f"{page}/success?session_id={{CHECKOUT_SESSION_ID}}",
-        "cancel_url": page,
-        **delivery_methods.asked_of_stripe(offer, purchase.delivery_method),
-    }
-
-
-def _inline_price(purchase: Purchase) -> dict[str, Any]:
-    return {
-        "currency": purchase.currency.lower(),
-        "unit_amount": money.to_minor_units(purchase.unit_price, purchase.currency),
-        "product_data": {"name": purchase.offer_title},
-    }
 
 
 def _replay(purchase: Purchase, fingerprint: str, *, now: datetime) -> Started:
@@ -391,9 +206,11 @@ def _next_attempt(purchase: Purchase, error: PaymentProviderUnavailable) -> Purc
         if stored.is_ending(now):
             raise PaymentProviderUnavailable(TOO_LATE)
         stored.checkout_attempt += 1
-        stored.checkout_expires_at = now + session_lifetime()
+        stored.checkout_expires_at = now + session_requests.session_lifetime()
         stored.checkout_request = cast("dict[str, Any]", stored.checkout_request) | {
-            "line_items": [{"price_data": _inline_price(stored), "quantity": stored.quantity}],
+            "line_items": [
+                {"price_data": session_requests.inline_price(stored), "quantity": stored.quantity}
+            ],
             "expires_at": int(stored.checkout_expires_at.timestamp()),
         }
         stored.stray_session_check_due |= not isinstance(error, ProviderRefused)

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from offers import wanted
 from offers.models import Offer
-from purchases import checkout, holds, reconciliation
+from purchases import checkout, holds, reconciliation, session_requests
 from purchases.models import Purchase
 from purchases.states import ReleaseReason, Status
 from purchases.stripe_objects import CheckoutSession
@@ -161,7 +161,7 @@ def test_second_attempt_at_stripe_asks_for_the_address_too(sandbox: Any, client:
     offer = OfferFactory(shipping_countries=["DE", "AT"])
     sandbox.faults(error_rate=1.0, error_status=500)
     purchase = PurchaseFactory(offer=offer, delivery_method="shipping")
-    request = checkout._session_request(purchase, offer, "https://tickets.example")
+    request = session_requests.session_request(purchase, offer, "https://tickets.example")
     Purchase.objects.update(checkout_request=request)
     Offer.objects.update(shipping_countries=["FR"])
     purchase.refresh_from_db()

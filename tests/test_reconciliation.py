@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from offers.models import Offer
-from purchases import checkout, reconciliation, refunds
+from purchases import reconciliation, refunds, session_requests
 from purchases.models import Purchase, Refund, StripeEvent
 from purchases.states import Status
 from purchases.tasks import check_inventory, reconcile
@@ -138,7 +138,7 @@ def test_session_of_another_installation_is_left_alone(sandbox: Any, bought: Pur
 
 def test_hold_whose_request_died_gets_its_session(sandbox: Any, bought: Purchase) -> None:
     """The same session, since Stripe is asked the same with the same key."""
-    request = checkout._session_request(bought, bought.offer, "http://testserver")
+    request = session_requests.session_request(bought, bought.offer, "http://testserver")
     Purchase.objects.update(
         status=Status.RESERVED,
         checkout_session_id=None,

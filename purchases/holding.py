@@ -1,0 +1,169 @@
+"""Holding units for a buyer: judged without the lock, and under it for who was too late once."""
+
+import uuid
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from offers import catalog, inventory, money, wanted
+from offers.contention import retried
+from offers.errors import Busy
+from offers.models import Offer
+from purchases import admission, delivery_methods, session_requests, stripe_gateway, transitions
+from purchases.errors import QuantityTooExpensive
+from purchases.models import Purchase
+from purchases.states import PAY
+
+# How often an offer is looked at that gets a price, and loses it, while somebody buys it.
+LOOKS = 4
+
+
+def hold(
+    stack: ExitStack,
+    *,
+    user: User,
+    offer_id: uuid.UUID,
+    quantity: int,
+    delivery_method: str | None,
+    idempotency_key: str | None,
+    site_url: str,
+    now: datetime,
+    **rest: Any,
+) -> tuple[Purchase, bool]:
+    """The purchase that this key has made before, or a new one, and whether it is new.
+
+    Called by checkout, outside any transaction; room to speak to Stripe, if that is needed, is
+    taken on its ``stack``. Raises why the buyer may not buy, and ``Busy``.
+    """
+    for look in range(LOOKS):
+        catalog.refuse_while_switched_off()
+        # Most refusals are made here, without the lock: a sold-out offer's row is left in peace.
+        offer, method = _judged(user, offer_id, quantity, delivery_method, now)
+        if offer.price:
+            # Who only repeats a request doesn't wait for room to speak to Stripe, nor takes any.
+            earlier = admission.made_with(user, idempotency_key)
+            if earlier is not None:
+                return earlier, False
+            # With Stripe hanging, the refusal comes before anything is held, and at once.
+            stack.enter_context(stripe_gateway.conversation())
+        how = rest | {
+            "user": user,
+            "quantity": quantity,
+            "idempotency_key": idempotency_key,
+            "site_url": site_url,
+            "now": now,
+        }
+        try:
+            if look == 0:
+                return _hold_as_seen(offer, method, **how)
+            return _hold_as_it_is(offer, delivery_method, **how)
+        except inventory.NotAsSeen:
+            continue
+    raise Busy
+
+
+def _judged(
+    user: User, offer_id: uuid.UUID, quantity: int, delivery_method: str | None, now: datetime
+) -> tuple[Offer, str]:
+    """The offer and how its buyer gets it; raises why they may not buy it now."""
+    found = wanted.find(user, offer_id)
+    offer = found.offer
+    offer.refuse_unless_on_sale(now)
+    offer.refuse_more_than_is_left(quantity)
+    found.refuse_unless_eligible()
+    minor = money.to_minor_units(offer.price, offer.currency)
+    if minor * quantity > money.MAXIMUM_MINOR_UNITS:
+        raise QuantityTooExpensive
+    return offer, delivery_methods.chosen(offer, delivery_method)
+
+
+@retried
+def _hold_as_seen(offer: Offer, method: str, **hold: Any) -> tuple[Purchase, bool]:
+    """Hold units of the offer as it was judged. Raises ``NotAsSeen`` if it is another by now."""
+    with inventory.as_seen(), transaction.atomic():
+        earlier = _admit(offer, **hold)
+        if earlier is not None:
+            return earlier, False
+        return _hold(offer, method, is_locked=False, **hold), True
+
+
+@retried
+def _hold_as_it_is(
+    seen: Offer,
+    delivery_method: str | None,
+    *,
+    user: User,
+    quantity: int,
+    now: datetime,
+    **hold: Any,
+) -> tuple[Purchase, bool]:
+    """Lock the offer first, judge it, and hold units: for who was too late once.
+
+    However often it is edited, this comes to an end; but all others wait for it. Raises
+    ``NotAsSeen`` only if it has a price now and had none, or the other way round: Stripe is needed
+    then, or isn't.
+    """
+    hold |= {"user": user, "quantity": quantity, "now": now}
+    with transaction.atomic():
+        # The buyer's row before the offer's, as everywhere.
+        earlier = _admit(seen, **hold)
+        if earlier is not None:
+            return earlier, False
+        inventory.lock(seen.pk)
+        # From here to the commit the offer's row is ours: what is found now stays true.
+        offer, method = _judged(user, seen.pk, quantity, delivery_method, now)
+        if bool(offer.price) != bool(seen.price):
+            raise inventory.NotAsSeen
+        _admit(offer, **hold)  # there may be another cap by now
+        return _hold(offer, method, is_locked=True, **hold), True
+
+
+def _admit(
+    offer: Offer, *, user: User, quantity: int, idempotency_key: str | None, **hold: Any
+) -> Purchase | None:
+    return admission.admit(user, offer, quantity, idempotency_key)
+
+
+def _hold(
+    offer: Offer,
+    delivery_method: str,
+    *,
+    user: User,
+    quantity: int,
+    language: str,
+    idempotency_key: str | None,
+    fingerprint: str,
+    site_url: str,
+    now: datetime,
+    is_locked: bool,
+) -> Purchase:
+    purchase = Purchase(
+        user=user,
+        offer=offer,
+        event=offer.event,
+        offer_title=offer.title,
+        quantity=quantity,
+        unit_price=offer.price,
+        total_price=offer.price * quantity,
+        currency=offer.currency,
+        reserved_until=now + timedelta(minutes=settings.RESERVATION_MINUTES),
+        created_at=now,
+        idempotency_key=idempotency_key,
+        request_fingerprint=fingerprint,
+        delivery_method=delivery_method,
+        language=language,
+    )
+    how: Any = {"now": now, "source": "api", "actor": user, "seen": None if is_locked else offer}
+    if offer.price:
+        purchase.checkout_expires_at = now + session_requests.session_lifetime()
+        page = f"{site_url}/events/{offer.event.slug}/offers"
+        purchase.checkout_request = session_requests.session_request(purchase, offer, page)
+        transitions.create(purchase, **how)
+    else:
+        purchase.paid_at = now
+        transitions.create(purchase, PAY, **how, reason="free")
+    return purchase
