@@ -47,14 +47,17 @@ ENVIRONMENT = {
     "SWEEP_THREADS": "1",
     # Fifty threads share the processors with another worker's fifty: slow is no failure.
     "DB_POOL_SIZE": "60",
-    "DB_POOL_TIMEOUT": "30",
-    "LOCK_TIMEOUT_MS": "12000",
+    "DB_POOL_TIMEOUT": "50",
+    "LOCK_TIMEOUT_MS": "50000",
+    "STATEMENT_TIMEOUT_MS": "50000",
     "DATABASE_REPLICA_URL": "",
     "PROMETHEUS_MULTIPROC_DIR": "",
     "WORKER_METRICS_PORT": "0",
     "LOG_LEVEL": "INFO",
     "LOG_FORMAT": "console",
 }
+# Seconds, likewise: the settings' three are for a server that doesn't answer.
+CONNECT_TIMEOUT = 30
 MAX_CONNECTIONS = 300
 # The database without xdist, and one for each of its workers.
 VALKEY_DATABASES = 64
@@ -91,7 +94,7 @@ class Services:
                 stop_signal=signal.SIGQUIT,  # at once: nobody reads this data again
             )
             self.postgres.start()
-            os.environ["DATABASE_URL"] = self.postgres.url
+            os.environ["DATABASE_URL"] = f"{self.postgres.url}?connect_timeout={CONNECT_TIMEOUT}"
 
     def stop(self) -> None:
         """End them and delete their folder. Nothing happens where nothing was started."""

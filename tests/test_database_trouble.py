@@ -310,13 +310,14 @@ SHOW = (
 def test_timeouts_of_the_settings_are_those_of_the_connection(
     command: list[str], shown: str
 ) -> None:
-    env = {"LOCK_TIMEOUT_MS": "1234", "STATEMENT_TIMEOUT_MS": "5678"}
+    env = {**os.environ, "DATABASE_URL": own_database_url()}
+    env |= {"LOCK_TIMEOUT_MS": "1234", "STATEMENT_TIMEOUT_MS": "5678"}
     if "manage.py" in command:
         del env["STATEMENT_TIMEOUT_MS"]
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": own_database_url(), **env},
+        env=env,
         capture_output=True,
         text=True,
         timeout=60,
@@ -345,15 +346,16 @@ def test_shorter_wait_for_locks_is_of_the_transactions_within_and_of_nothing_els
 
 @pytest.mark.parametrize("is_dry", [True, False])
 def test_stored_timeouts_are_those_of_requests_and_of_who_connects_next(is_dry: bool) -> None:
-    env = {"DATABASE_URL": own_database_url(), "LOCK_TIMEOUT_MS": "777"}
+    env = {**os.environ, "DATABASE_URL": own_database_url()}
+    env |= {"LOCK_TIMEOUT_MS": "777", "STATEMENT_TIMEOUT_MS": "8888"}
     command = [sys.executable, "manage.py", "store_timeouts", *(["--dry-run"] if is_dry else [])]
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=60
+            command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert "SET lock_timeout = 777;" in done.stdout
-        assert "SET statement_timeout = 15000;" in done.stdout
+        assert "SET statement_timeout = 8888;" in done.stdout
         with psycopg.connect(own_database_url()) as next_one:
             row = next_one.execute("SELECT current_setting('lock_timeout')").fetchone()
             assert row == ("0" if is_dry else "777ms",)

@@ -174,7 +174,7 @@ def test_rolling_restart_loses_no_request(stack: Stack, shop: Shop) -> None:
 def test_killed_server_loses_nothing_that_may_be_repeated(stack: Stack, shop: Shop) -> None:
     offer, event = shop.offer()
     address = REPLICAS[0]
-    with load(shop.buyers(12), offer, event) as answers:
+    with load(shop.buyers(12), offer, event, again_if_broken_off=True) as answers:
         go_on(answers)
         stack.children[f"web-{address}"].kill()
         go_on(answers, more=80)
