@@ -10,12 +10,13 @@ from rest_framework.exceptions import PermissionDenied
 
 from offers import countries, errors, history, inventory, money, targeting
 from offers.models import Event, EventSession, Offer, TicketTier
+from offers.number_fields import DecimalNumber, WholeNumber
 
 # What the API's document says of every amount.
 AMOUNT = "A decimal string with exactly the digits of the currency: `50.00` USD, `500` JPY."
 
 
-class Amount(serializers.DecimalField):
+class Amount(DecimalNumber):
     """An amount with exactly the digits of the currency beside it."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -172,7 +173,7 @@ class OfferSerializer(serializers.ModelSerializer):
         max_length=1000, required=False, allow_blank=True, help_text="Its picture; may be empty."
     )
     inventory = InventorySerializer(source="*", read_only=True, help_text="How many are left.")
-    inventory_total = serializers.IntegerField(
+    inventory_total = WholeNumber(
         min_value=0,
         max_value=2_147_483_647,
         allow_null=True,
@@ -180,7 +181,7 @@ class OfferSerializer(serializers.ModelSerializer):
         write_only=True,
         help_text="The stock, what is sold and held included; null: unlimited.",
     )
-    max_per_user = serializers.IntegerField(
+    max_per_user = WholeNumber(
         min_value=1,
         max_value=2_147_483_647,
         allow_null=True,

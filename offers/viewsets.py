@@ -18,6 +18,7 @@ from rest_framework.response import Response
 from offers import catalog, impressions, lifecycle, listing, targeting
 from offers.http_caching import CONDITIONAL_HEADERS, ConditionalAnswers, not_modified
 from offers.models import Event, Offer
+from offers.number_fields import WholeNumber
 from offers.pagination import BySlug
 from offers.serializers import AvailabilitySerializer, EventSerializer, OfferSerializer
 
@@ -73,7 +74,7 @@ OFFER_QUERY = OfferQuery()
 class AvailabilityQuery(serializers.Serializer):
     """The query string of the question whether an offer can be bought."""
 
-    quantity = serializers.IntegerField(
+    quantity = WholeNumber(
         min_value=1,
         max_value=settings.MAX_QUANTITY_PER_PURCHASE,
         default=1,

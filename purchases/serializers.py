@@ -11,6 +11,7 @@ from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from offers import money
+from offers.number_fields import DecimalNumber, WholeNumber
 from offers.serializers import AMOUNT, Amount
 from offers.times import written
 from purchases.models import DeliveryMethod, Purchase, StripeEvent
@@ -31,7 +32,7 @@ class PurchaseRequestSerializer(serializers.Serializer):
     """What an attendee asks for."""
 
     offer = UUIDText(help_text="The offer's id.")
-    quantity = serializers.IntegerField(
+    quantity = WholeNumber(
         min_value=1,
         default=1,
         help_text=f"How many units, at most {settings.MAX_QUANTITY_PER_PURCHASE}.",
@@ -61,7 +62,7 @@ class PurchaseRequestSerializer(serializers.Serializer):
         return quantity
 
 
-class PartOfAmount(serializers.DecimalField):
+class PartOfAmount(DecimalNumber):
     """An amount that may be left out, but not left empty: that would be all of it."""
 
     def validate_empty_values(self, data: Any) -> tuple[bool, Any]:

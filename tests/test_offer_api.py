@@ -394,7 +394,7 @@ def test_availability_depends_on_how_many_are_wanted(
     )
 
 
-@pytest.mark.parametrize("wrong", ["0", "-1", "x", "1.5"])
+@pytest.mark.parametrize("wrong", ["0", "-1", "x", "1.5", "1_0", "1e0", "٢"])
 def test_availability_of_a_quantity_that_makes_no_sense_is_a_field_error(
     anybody: APIClient, wrong: str
 ) -> None:
@@ -507,6 +507,8 @@ WRONG = [
     pytest.param({"offer_type": "SHIRT"}, {"offer_type": "invalid_choice"}, id="unknown type"),
     pytest.param({"placement": "ROOF"}, {"placement": "invalid_choice"}, id="unknown placement"),
     pytest.param({"price": "-1"}, {"price": "min_value"}, id="negative price"),
+    pytest.param({"price": "1e2"}, {"price": "invalid"}, id="price with an exponent"),
+    pytest.param({"price": "5_0"}, {"price": "invalid"}, id="price as Python writes it"),
     pytest.param({"price": "0.49"}, {"price": "invalid"}, id="less than Stripe charges"),
     pytest.param({"price": "49", "currency": "JPY"}, {"price": "invalid"}, id="49 yen"),
     pytest.param({"price": "12.505"}, {"price": "invalid"}, id="a fraction of a cent"),
@@ -529,6 +531,7 @@ WRONG = [
     pytest.param({"max_per_user": -1}, {"max_per_user": "min_value"}, id="negative limit"),
     pytest.param({"max_per_user": 2**31}, {"max_per_user": "max_value"}, id="limit too large"),
     pytest.param({"inventory_total": -1}, {"inventory_total": "min_value"}, id="negative total"),
+    pytest.param({"inventory_total": "1_0"}, {"inventory_total": "invalid"}, id="odd total"),
     pytest.param({"inventory_total": 2**31}, {"inventory_total": "max_value"}, id="huge total"),
     pytest.param({"inventory_total": "x"}, {"inventory_total": "invalid"}, id="a word as total"),
     pytest.param(

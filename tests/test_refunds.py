@@ -190,7 +190,8 @@ def test_misspelled_field_does_not_send_everything_back(sale: Sale) -> None:
 
 
 @pytest.mark.parametrize(
-    "amount", ["0", "-1", "100.01", "0.001", "1e9", "NaN", "much", True, "", " ", None]
+    "amount",
+    ["0", "-1", "100.01", "0.001", "1e9", "1e1", "1_0", "٥", "NaN", "much", True, "", " ", None],
 )
 def test_amount_that_can_not_be_sent_back_is_an_error_beside_its_field(
     sale: Sale, amount: Any
