@@ -47,8 +47,8 @@ ENVIRONMENT = {
     "SWEEP_THREADS": "1",
     # Fifty threads share the processors with another worker's fifty: slow is no failure.
     "DB_POOL_SIZE": "60",
-    "DB_POOL_TIMEOUT": "50",
-    "LOCK_TIMEOUT_MS": "50000",
+    "DB_POOL_TIMEOUT": "30",
+    "LOCK_TIMEOUT_MS": "12000",
     "STATEMENT_TIMEOUT_MS": "50000",
     "DATABASE_REPLICA_URL": "",
     "PROMETHEUS_MULTIPROC_DIR": "",
