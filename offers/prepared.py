@@ -62,7 +62,7 @@ class Statement(ABC):
         """
         sql, values = self._filled(given)
         # The method is that of our own backend, offers_project.postgresql, here and below.
-        connection.send_with_commit(sql, values, timer=timer)  # type: ignore[attr-defined]
+        connection.send_with_commit(sql, values, timer=timer)  # type: ignore[attr-defined]  # our backend's
 
     def _filled(self, given: dict[str, Any]) -> tuple[str, list[Any]]:
         """The SQL, and all its parameters with those that are ``given``."""
@@ -191,7 +191,7 @@ class Change(Generic[M]):
             field.get_db_prep_save(value, connection)
             for field, value in zip(fields, (*values.values(), row.pk), strict=True)
         ]
-        send = connection.send_with_commit if with_commit else connection.prepared_cursor().execute  # type: ignore[attr-defined]
+        send = connection.send_with_commit if with_commit else connection.prepared_cursor().execute  # type: ignore[attr-defined]  # our backend's
         send(sql, stored)
 
     def _statement(self, names: tuple[str, ...]) -> tuple[str, list[Field]]:

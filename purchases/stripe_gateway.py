@@ -280,14 +280,14 @@ def create_product(fields: dict[str, Any]) -> None:
     """Make a Product with the id in ``fields``; refused, with a code, if it exists."""
     _ask(
         "create product",
-        lambda client: client.v1.products.create(fields),  # type: ignore[arg-type]
+        lambda client: client.v1.products.create(fields),  # type: ignore[arg-type]  # the SDK's TypedDict
     )
 
 
 def update_product(product_id: str, fields: dict[str, Any]) -> None:
     _ask(
         "update product",
-        lambda client: client.v1.products.update(product_id, fields),  # type: ignore[arg-type]
+        lambda client: client.v1.products.update(product_id, fields),  # type: ignore[arg-type]  # the SDK's TypedDict
     )
 
 
@@ -296,7 +296,7 @@ def create_price(fields: dict[str, Any], *, idempotency_key: str) -> str:
     options = {"idempotency_key": idempotency_key}
     return _ask(
         "create price",
-        lambda client: client.v1.prices.create(fields, options).id,  # type: ignore[arg-type]
+        lambda client: client.v1.prices.create(fields, options).id,  # type: ignore[arg-type]  # the SDK's TypedDict
     )
 
 

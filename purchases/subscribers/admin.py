@@ -131,7 +131,7 @@ class WebhookEndpointAdmin(ScopedAdmin):
         if request.method == "POST" and self.allows(request, self.editors):
             refusal = EndpointForm.refusal_of(request.POST.get("url", ""))
             # Ours on Django's request, which has no place for it: hence the silenced check.
-            request._refusal = refusal  # type: ignore[attr-defined]
+            request._refusal = refusal  # type: ignore[attr-defined]  # ours
         return super().changeform_view(request, *args, **kwargs)
 
     def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
