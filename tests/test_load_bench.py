@@ -133,8 +133,8 @@ def test_processor_time_includes_that_of_children_that_have_ended() -> None:
         said = float(parent.stdout.readline())
         took = cpu.seconds({"it": parent.pid, "the tests": os.getpid()})
         parent.stdin.close()
-    assert said >= 0.3
     # Up to a tick is lost in each of the four figures, and it went on a little after it spoke.
+    assert said > 0.2, "the child that has ended is not in it"
     assert took["it"] == pytest.approx(said, abs=0.1)
     assert took["the tests"] >= took["it"]  # whose child it is
 
