@@ -25,6 +25,11 @@ lock_wait = Histogram(
     "From asking for an offer's row lock until it was had (by a purchase: committed), or not.",
     buckets=WAITS,
 )
+turn_wait = Histogram(
+    "offers_turn_wait_seconds",
+    "From asking for a turn at the interpreter until it was had, or was not; of those that waited.",
+    buckets=WAITS,
+)
 pool_wait = Histogram(
     "offers_pool_wait_seconds",
     "From asking for a database connection until it was had, or was not.",

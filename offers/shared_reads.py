@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
 
+from offers.turns import let_others
+
 T = TypeVar("T")
 
 # Seconds. In a rush a reading is put off for so long, for those to share it who are just asking:
@@ -45,10 +47,12 @@ class SharedReads(Generic[T]):
                 self._to_begin[key] = own
                 before = self._running.get(key)
         if joined is not None:
-            return joined.result()
+            with let_others():
+                return joined.result()
         if before is not None:
-            wait([before])  # how it ends concerns those who wait for it
-            time.sleep(GATHER)
+            with let_others():
+                wait([before])  # how it ends concerns those who wait for it
+                time.sleep(GATHER)
         with self._guard:
             del self._to_begin[key]
             self._running[key] = own

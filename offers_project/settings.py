@@ -103,6 +103,8 @@ STRIPE_READ_TIMEOUT = 5.0
 STRIPE_NETWORK_RETRIES = 1
 # Of one process, and fewer than its threads: the others serve what needs no Stripe.
 STRIPE_CONCURRENT_CALLS = int(positive("STRIPE_CONCURRENT_CALLS", 24))
+# Requests that a process works on at once, of those that don't wait for Stripe (offers/turns.py).
+REQUESTS_AT_ONCE = int(positive("REQUESTS_AT_ONCE", 3))
 # Holds that a sweep ends at once: at 300 ms a call, as many as Stripe takes of a test mode's key.
 SWEEP_THREADS = int(positive("SWEEP_THREADS", 8))
 
@@ -177,6 +179,7 @@ if LOCAL_RUN:
 
 MIDDLEWARE = [
     "offers_project.monitoring.requests.Before",
+    "offers.turns.few_at_once",
     "django.middleware.security.SecurityMiddleware",
     "offers_project.headers.closed_doors",
     "offers_project.headers.unkept_unless_said",

@@ -23,6 +23,7 @@ from django.conf import settings
 from django.db import connection
 
 from offers import metrics
+from offers.turns import let_others
 from purchases.errors import (
     InvalidWebhook,
     PaymentProviderUnavailable,
@@ -86,7 +87,7 @@ def _ask(what: str, call: Callable[[stripe.StripeClient], Answer]) -> Answer:
     for last_try in (*[False] * (TRIES - 1), True):
         backoff.wait()
         try:
-            with bulkhead.call():
+            with let_others(), bulkhead.call():
                 answer = call(client)
         except stripe.StripeError as error:
             _log(what, error)

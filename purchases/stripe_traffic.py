@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import connection
 
 from offers import metrics
+from offers.turns import let_others
 from purchases.errors import ProviderSaturated, ProviderTurnedAway
 
 # Seconds. When no call has come back for so long, Stripe is taken to hang.
@@ -96,7 +97,7 @@ class Bulkhead:
             connection.close()  # nobody waits with a connection in hand
         me = threading.get_ident()
         end = time.monotonic() + PATIENCE
-        with metrics.stripe_waiting.track_inprogress(), self._room:
+        with let_others(), metrics.stripe_waiting.track_inprogress(), self._room:
             self._queue.append(me)
             try:
                 while not self._has_room():
@@ -157,7 +158,8 @@ class Backoff:
         """
         while (left := self._left()) > 0:
             # Not all at the same moment: who asks first may find out that it is too soon.
-            time.sleep(left * random.uniform(1.0, 1.5))  # noqa: S311 - no secret
+            with let_others():
+                time.sleep(left * random.uniform(1.0, 1.5))  # noqa: S311 - no secret
         self._mine.asked_at = time.monotonic()
 
     def refuse_in_a_long_pause(self) -> None:
