@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
 
-from offers.turns import let_others
+from offers import turns
 
 T = TypeVar("T")
 
@@ -47,12 +47,12 @@ class SharedReads(Generic[T]):
                 self._to_begin[key] = own
                 before = self._running.get(key)
         if joined is not None:
-            with let_others():
-                return joined.result()
+            turns.give_up()
+            return joined.result()
         if before is not None:
-            with let_others():
-                wait([before])  # how it ends concerns those who wait for it
-                time.sleep(GATHER)
+            turns.give_up()
+            wait([before])  # how it ends concerns those who wait for it
+            time.sleep(GATHER)
         with self._guard:
             del self._to_begin[key]
             self._running[key] = own
