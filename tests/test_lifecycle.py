@@ -114,6 +114,8 @@ def test_batch_that_was_locked_for_too_long_is_told_as_busy() -> None:
             )
         finally:
             done.set()
+            with connection.cursor() as cursor:
+                cursor.execute("RESET lock_timeout")  # the pool gives it to others
 
     _, outcome = at_once([hold, act])
     assert [(each.pk, type(error)) for each, error in outcome.refused] == [(offer.pk, Busy)]
