@@ -60,6 +60,14 @@ def positive(name: str, default: float, *, most: float = 1e6) -> float:
     return value
 
 
+def whole(name: str, default: int) -> int:
+    """The same for what is counted."""
+    value = positive(name, default)
+    if not value.is_integer():
+        raise ImproperlyConfigured(f"{name} is {value:g}: use a whole number above 0.")
+    return int(value)
+
+
 def rate(name: str, default: str) -> str:
     """So many in so much time, as django-ratelimit has it."""
     text = env.str(name, default=default)
@@ -102,18 +110,19 @@ STRIPE_CONNECT_TIMEOUT = 2.0
 STRIPE_READ_TIMEOUT = 5.0
 STRIPE_NETWORK_RETRIES = 1
 # Of one process, and fewer than its threads: the others serve what needs no Stripe.
-STRIPE_CONCURRENT_CALLS = int(positive("STRIPE_CONCURRENT_CALLS", 24))
-# Requests that a process works on at once, of those that don't wait for Stripe (offers/turns.py).
-REQUESTS_AT_ONCE = int(positive("REQUESTS_AT_ONCE", 3))
+STRIPE_CONCURRENT_CALLS = whole("STRIPE_CONCURRENT_CALLS", 24)
+# Requests that a process works on at once: not those that wait for Stripe, or for what others read,
+# or that waited half a second for their turn (offers/turns.py).
+REQUESTS_AT_ONCE = whole("REQUESTS_AT_ONCE", 3)
 # Holds that a sweep ends at once: at 300 ms a call, as many as Stripe takes of a test mode's key.
-SWEEP_THREADS = int(positive("SWEEP_THREADS", 8))
+SWEEP_THREADS = whole("SWEEP_THREADS", 8)
 
 # -- Selling --------------------------------------------------------------------------------------
 FRONTEND_URL = env.str("FRONTEND_URL", default="").rstrip("/")
 # A session at Stripe lives a day at most, and must outlive the hold.
 RESERVATION_MINUTES = positive("RESERVATION_MINUTES", 15, most=23 * 60)
-MAX_QUANTITY_PER_PURCHASE = int(positive("MAX_QUANTITY_PER_PURCHASE", 20))
-MAX_OPEN_HOLDS_PER_USER = int(positive("MAX_OPEN_HOLDS_PER_USER", 3))
+MAX_QUANTITY_PER_PURCHASE = whole("MAX_QUANTITY_PER_PURCHASE", 20)
+MAX_OPEN_HOLDS_PER_USER = whole("MAX_OPEN_HOLDS_PER_USER", 3)
 PURCHASE_RATE_LIMIT = rate("PURCHASE_RATE_LIMIT", "10/m")
 PURCHASE_RATE_LIMIT_IP = rate("PURCHASE_RATE_LIMIT_IP", "600/m")
 LOGIN_RATE_LIMIT = rate("LOGIN_RATE_LIMIT", "10/m")

@@ -83,11 +83,16 @@ def _ask(what: str, call: Callable[[stripe.StripeClient], Answer]) -> Answer:
         logger.error("stripe not configured", hint="set STRIPE_SECRET_KEY")
         raise ProviderNotConfigured
     connection.close()
+    with let_others():
+        return _answer(what, call)
+
+
+def _answer(what: str, call: Callable[[stripe.StripeClient], Answer]) -> Answer:
     client = _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE)
     for last_try in (*[False] * (TRIES - 1), True):
         backoff.wait()
         try:
-            with let_others(), bulkhead.call():
+            with bulkhead.call():
                 answer = call(client)
         except stripe.StripeError as error:
             _log(what, error)

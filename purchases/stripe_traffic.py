@@ -158,8 +158,7 @@ class Backoff:
         """
         while (left := self._left()) > 0:
             # Not all at the same moment: who asks first may find out that it is too soon.
-            with let_others():
-                time.sleep(left * random.uniform(1.0, 1.5))  # noqa: S311 - no secret
+            time.sleep(left * random.uniform(1.0, 1.5))  # noqa: S311 - no secret
         self._mine.asked_at = time.monotonic()
 
     def refuse_in_a_long_pause(self) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from django.db import connection
 from django.db.models import QuerySet
 
+from offers.turns import let_others
 from purchases import holds, stripe_gateway
 from purchases.errors import PaymentProviderUnavailable, ProviderRefused
 from purchases.models import Purchase
@@ -94,7 +95,8 @@ def ask_stripe(purchases: list[Purchase]) -> dict[uuid.UUID, str]:
         }
         _under_way[:] = asked
     connection.close()  # others need it while we wait
-    answered, unanswered = wait(asked, timeout=PATIENCE)
+    with let_others():
+        answered, unanswered = wait(asked, timeout=PATIENCE)
     pool.shutdown(wait=False, cancel_futures=True)
     said |= {asked[future]: future.result() for future in answered}
     # Those that weren't begun by then are cancelled, so they keep their NOT_ASKED.

@@ -22,6 +22,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminU
 from offers import staff_log
 from offers.errors import DomainError
 from offers.scoped_admin import EDITORS, ScopedAdmin
+from offers.turns import let_others
 from purchases.read_only_admin import ReadOnly
 from purchases.subscribers import addresses, deliveries, endpoints, publishing
 from purchases.subscribers.models import WebhookDelivery, WebhookEndpoint
@@ -49,7 +50,9 @@ class EndpointForm(forms.ModelForm):
     def refusal_of(cls, url: str) -> str | None:
         """Why ``url``, as it was typed, can't be called; ``None`` also if it is no address."""
         try:
-            addresses.check(cls.base_fields["url"].clean(url))
+            address = cls.base_fields["url"].clean(url)
+            with let_others():  # a name server may take its time
+                addresses.check(address)
         except ValidationError:
             return None  # which the form says by itself
         except DomainError as error:
