@@ -1,4 +1,4 @@
-"""Settings of the content's storage: what they make, and what they say when they make none."""
+"""Settings, most of the content's storage: what they make, what they say when they make none."""
 
 import json
 import os
@@ -37,8 +37,9 @@ def start(program: list[str], **env: str) -> subprocess.CompletedProcess[str]:
         ({"CONTENT_STORAGE_OPTIONS": '{"bucket": "x"}'}, "CONTENT_STORAGE with"),
         ({"CONTENT_LINK_HOURS": "soon"}, "CONTENT_LINK_HOURS is 'soon'"),
         ({"CONTENT_LINK_HOURS": "0"}, "CONTENT_LINK_HOURS is '0'"),
+        ({"REQUESTS_AT_ONCE": "0.5"}, "REQUESTS_AT_ONCE is 0.5: use a whole number"),
     ],
-    ids=["no JSON", "a list", "unknown backend", "unknown option", "no number", "zero"],
+    ids=["no JSON", "a list", "unknown backend", "unknown option", "no number", "zero", "a part"],
 )
 def test_setting_that_makes_no_sense_stops_the_start_with_a_sentence(
     env: dict[str, str], said: str

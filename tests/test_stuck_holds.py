@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
+from offers import turns
 from offers.models import Offer
 from purchases import stuck_holds
 from purchases.bulk import jobs, running
@@ -19,6 +21,7 @@ from purchases.models import Purchase
 from purchases.states import Status
 from tests.conftest import Sandbox, buy, counters
 from tests.factories import MembershipFactory, OfferFactory, PurchaseFactory, UserFactory
+from tests.sandbox_process import wait_for
 from tests.test_bulk_admin import choose
 from tests.test_permissions import browser_of
 from tests.two_organizations import CALLERS, World
@@ -119,6 +122,33 @@ def test_page_opens_in_time_while_stripe_hangs(
     assert time.monotonic() - began < 3
     assert set(said.values()) <= {stuck_holds.NO_ANSWER, stuck_holds.NOT_ASKED}
     assert stuck_holds.NO_ANSWER in said.values()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_page_that_waits_for_stripe_lets_others_work(
+    sandbox: Sandbox, client_of: Any, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.REQUESTS_AT_ONCE = 1
+    monkeypatch.setattr(turns, "PATIENCE", 60)
+    offer = OfferFactory(inventory_total=None)
+    buy(client_of(UserFactory()), offer)
+    client = browser_of(staff(offer))
+    monkeypatch.setattr(stuck_holds, "PATIENCE", 60)
+    sandbox.faults(hang_rate=1.0)
+
+    def look() -> Any:
+        try:
+            return client.get(page_of(offer))
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        page = pool.submit(look)
+        wait_for(lambda: any(not future.done() for future in stuck_holds._under_way))
+        assert client.get("/livez").status_code == 200
+        assert not page.done(), "Stripe was given up before the other request was answered"
+        sandbox.faults()
+        assert page.result(60).status_code == 200
 
 
 @pytest.mark.django_db(transaction=True)
