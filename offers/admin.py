@@ -273,7 +273,7 @@ class OfferAdmin(OfferFiles, OfferList, OfferActions, OfferHistoryPage, OfferPag
         """One entry of the history for all that is saved with the form; Django has a transaction
         around it."""
         with history.together(reason="admin"):
-            return super()._changeform_view(request, *args, **kwargs)  # type: ignore[misc]
+            return super()._changeform_view(request, *args, **kwargs)  # type: ignore[misc]  # not in the stubs
 
     def has_delete_permission(self, request: HttpRequest, obj: Offer | None = None) -> bool:
         """An offer is archived, never deleted: its sales must keep their record."""

@@ -58,7 +58,7 @@ class ConditionalAnswers:
     action: str
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        finished = super().finalize_response(  # type: ignore[misc]
+        finished = super().finalize_response(  # type: ignore[misc]  # a mixin's: the view has it
             request, response, *args, **kwargs
         )
         shareable = self.conditional_actions.get(self.action)

@@ -75,7 +75,7 @@ def _read(
         event_id, place, timezone.now(), session=session, placement=wanted.get("placement") or None
     )
     paginator = NewestFirst()
-    rows: Any = paginator.paginate_queryset(offers, request)  # type: ignore[arg-type]
+    rows: Any = paginator.paginate_queryset(offers, request)  # type: ignore[arg-type]  # no QuerySet
     body = as_json(
         {
             "next": paginator.get_next_link(),

@@ -425,7 +425,7 @@ class Offer(models.Model):
 
 
 # Django finds the models of an app in this module.
-from offers.heartbeat import Heartbeat  # noqa: E402, F401
-from offers.imported_files import ImportedFile  # noqa: E402, F401
-from offers.impressions import Impression  # noqa: E402, F401
-from offers.staff_log import OrganizationOfEntry  # noqa: E402, F401
+from offers.heartbeat import Heartbeat  # noqa: E402, F401 - as said
+from offers.imported_files import ImportedFile  # noqa: E402, F401 - as said
+from offers.impressions import Impression  # noqa: E402, F401 - as said
+from offers.staff_log import OrganizationOfEntry  # noqa: E402, F401 - as said

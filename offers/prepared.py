@@ -200,7 +200,7 @@ class Change(Generic[M]):
             fields: list[Any] = [meta.get_field(field) for field in names]
             changes = ", ".join(f"{name(field.column)} = %s" for field in fields)
             # The names are our own models'.
-            sql = f"UPDATE {name(meta.db_table)} SET {changes} WHERE {name(meta.pk.column)} = %s"  # noqa: S608
+            sql = f"UPDATE {name(meta.db_table)} SET {changes} WHERE {name(meta.pk.column)} = %s"  # noqa: S608 - as said
             self._statements[names] = (sql, [*fields, meta.pk])
         return self._statements[names]
 
@@ -240,7 +240,7 @@ class Insert(Generic[M]):
             places = f"({', '.join(['%s'] * len(columns))})"
             # The names are our own models'.
             self._sql[rows] = (
-                f"INSERT INTO {name(meta.db_table)} ({', '.join(columns)}) "  # noqa: S608
+                f"INSERT INTO {name(meta.db_table)} ({', '.join(columns)}) "  # noqa: S608 - as said
                 f"VALUES {', '.join([places] * rows)} RETURNING {name(meta.pk.column)}"
             )
         return self._sql[rows]

@@ -29,8 +29,8 @@ _mine = threading.local()
 class Turns:
     """So many turns, first come, first served; a turn is passed on, never put up for whoever runs.
 
-    With ``queue.SimpleQueue`` or a semaphore, a thread that comes just then goes before those that
-    wait: of twenty buyers the slowest waited two to three times as long.
+    With ``queue.SimpleQueue`` a thread that comes just then may go before who waits: of twenty
+    buyers the slowest waited two to three times as long. ``threading.Semaphore`` allows the same.
     """
 
     def __init__(self, number: int) -> None:

@@ -447,5 +447,5 @@ class StripeEvent(models.Model):
 
 
 # Django finds the models of an app in this module.
-from purchases.bulk.models import BulkItem, BulkJob  # noqa: E402, F401
-from purchases.subscribers.models import WebhookDelivery, WebhookEndpoint  # noqa: E402, F401
+from purchases.bulk.models import BulkItem, BulkJob  # noqa: E402, F401 - as said
+from purchases.subscribers.models import WebhookDelivery, WebhookEndpoint  # noqa: E402, F401 - as said

@@ -271,7 +271,7 @@ def _pages(
     cursor: dict[str, Any] = {}
     while True:
         wanted = params | cursor
-        page = _ask(what, lambda client, wanted=wanted: ask(client, wanted))  # type: ignore[misc]
+        page = _ask(what, lambda client, wanted=wanted: ask(client, wanted))  # type: ignore[misc]  # mypy infers no default's type
         found = [item.to_dict() for item in page.data]
         yield found
         if not page.has_more or not found:

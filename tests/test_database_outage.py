@@ -216,11 +216,23 @@ def test_server_killed_under_load_costs_503_and_nothing_else(stack: Stack) -> No
 
 
 def test_connections_ended_by_the_server_are_replaced_unnoticed(stack: Stack) -> None:
-    with at_the_same_time(32) as crowd:  # the pool grows
-        list(crowd.map(stack.get, PATHS * 40))
     others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    waiting = f"SELECT count(*) {others} AND wait_event_type = 'Lock'"
+    with at_the_same_time(12) as crowd:  # the pool grows: each waits with a connection of its own
+        with psycopg.connect(stack.postgres.url) as locking:
+            locking.execute("LOCK TABLE auth_user")
+            logins = [
+                crowd.submit(
+                    stack.post,
+                    "/api/v1/auth/token/",
+                    json={"username": f"nobody{number}", "password": "x"},
+                )
+                for number in range(12)
+            ]
+            wait_for(lambda: stack.query(waiting)[0][0] >= 9)
+        assert {login.result().status_code for login in logins} == {401}
     (many,) = stack.query(f"SELECT count(*) {others}")[0]
-    assert many > 2
+    assert many > 8
     stack.query(f"SELECT pg_terminate_backend(pid) {others}")
 
     # Alone, so that it meets one broken connection after the other.

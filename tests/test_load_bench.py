@@ -113,7 +113,7 @@ def test_clients_are_idle_while_the_processor_time_is_read(
     assert after["clients"] >= before["clients"]
 
 
-BURN = "import time\nwhile time.process_time() < 0.3: pass\n"
+BURN = "import time\nwhile time.process_time() < 0.4: pass\n"
 PARENT = f"""
 import os, subprocess, sys
 subprocess.run([sys.executable, "-c", {BURN!r}], check=True)
@@ -134,7 +134,7 @@ def test_processor_time_includes_that_of_children_that_have_ended() -> None:
         took = cpu.seconds({"it": parent.pid, "the tests": os.getpid()})
         parent.stdin.close()
     # Up to a tick is lost in each of the four figures, and it went on a little after it spoke.
-    assert said > 0.2, "the child that has ended is not in it"
+    assert said >= 0.3
     assert took["it"] == pytest.approx(said, abs=0.1)
     assert took["the tests"] >= took["it"]  # whose child it is
 

@@ -37,11 +37,8 @@ class Office:
         self.came: list[str] = []
         self.doors: dict[str, threading.Event] = {}
         self.outside: dict[str, threading.Event] = {}
-        self.in_line = self._line()
+        self.in_line: Callable[[HttpRequest], Any] = turns.few_at_once(self._view)
         self._pool = pool
-
-    def _line(self) -> Callable[[HttpRequest], Any]:
-        return turns.few_at_once(self._view)
 
     def _view(self, request: HttpRequest) -> HttpResponse:
         name = request.META["name"]
@@ -79,7 +76,8 @@ class Office:
         wait_for(lambda: len(self._turns()._line) + len(self._turns()._back) == waiting)
 
     def is_free(self, number: int) -> bool:
-        return self._turns()._free == number and not self._turns()._line
+        line = self._turns()
+        return line._free == number and not line._line and not line._back
 
     def _turns(self) -> turns.Turns:
         middleware: Any = self.in_line

@@ -115,7 +115,7 @@ class ChecksNewPassword(ShowsErrors):
         self.fields["new_password2"].help_text = ""
 
     def validate_password_for_user(self, user: User, password_field_name: str = "") -> None:
-        super().validate_password_for_user(user, "new_password1")  # type: ignore[misc]
+        super().validate_password_for_user(user, "new_password1")  # type: ignore[misc]  # not in the stubs
 
 
 class FirstPasswordForm(ChecksNewPassword, SetPasswordForm):

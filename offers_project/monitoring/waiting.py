@@ -213,7 +213,7 @@ def _collected(now: datetime) -> list[Metric]:
         oldest.add_metric([queue], max(0.0, (now - since).total_seconds()) if since else 0.0)
 
     for queue in QUEUES:
-        failures.database(queue, lambda queue=queue: look_at(queue))  # type: ignore[misc]
+        failures.database(queue, lambda queue=queue: look_at(queue))  # type: ignore[misc]  # mypy infers no default's type
 
     dead = GaugeMetricFamily("offers_dead_events", "Stripe's events that were given up.")
     failures.database(

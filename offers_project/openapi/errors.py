@@ -170,7 +170,7 @@ def examples(
 
 def written(error: exceptions.APIException) -> Any:
     """The JSON of an error, made by what makes it of a real one."""
-    return json.loads(json.dumps(ExceptionFormatter(error, {}, error).run()))  # type: ignore[typeddict-item]
+    return json.loads(json.dumps(ExceptionFormatter(error, {}, error).run()))  # type: ignore[typeddict-item]  # no request here
 
 
 @cache
