@@ -1,10 +1,14 @@
 """One way to log for Django, Celery and our apps: structlog, as JSON or readable in a terminal."""
 
+import json
 import logging
 import re
+import sys
 import traceback
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
+import orjson
 import structlog
 from django.core.exceptions import ImproperlyConfigured
 
@@ -33,11 +37,32 @@ def plain_traceback(exc_info: Any) -> str:
     return QUOTED_ROW.sub("DETAIL: …", "".join(traceback.format_exception(*exc_info)))
 
 
-def configure(*, level: str, style: str) -> dict[str, Any]:
+class _Line(structlog.BytesLogger):
+    """Writes our own lines past the standard library, at a quarter of the cost."""
+
+    def msg(self, message: bytes) -> None:
+        """Write a line; one that nobody takes is lost, and nothing else with it."""
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = error = critical = exception = fatal = failure = msg
+
+
+def _as_json(line: dict[str, Any], **options: Any) -> bytes:
+    try:
+        return orjson.dumps(line, **options)
+    except TypeError:  # half of a surrogate pair, or a number beyond 64 bits
+        return json.dumps(line, **options).encode()
+
+
+def configure(*, level: str, style: str, stream: TextIO | None = None) -> dict[str, Any]:
     """Configure structlog and return Django's ``LOGGING``; called once, by the settings.
 
+    Lines go to ``stream``, or else to standard error.
+
     The request id, bound by django-structlog's middleware, is on every line of a request, and
-    travels to the tasks that the request wakes.
+    travels to the tasks that the request wakes. Django's own lines, and Celery's, come through the
+    standard library, and ours too where people read them, or a test.
     """
     if style not in STYLES:
         raise ImproperlyConfigured(f"LOG_FORMAT is {style!r}: use one of {', '.join(STYLES)}.")
@@ -51,21 +76,27 @@ def configure(*, level: str, style: str) -> dict[str, Any]:
         without_secret_addresses,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
     if style == "json":
         render: list[Any] = [
             structlog.processors.ExceptionRenderer(plain_traceback),
             structlog.processors.JSONRenderer(),
         ]
+        structlog.configure(
+            processors=[*shared, *render[:-1], structlog.processors.JSONRenderer(_as_json)],
+            wrapper_class=structlog.make_filtering_bound_logger(level),
+            logger_factory=lambda name=None: _Line((stream or sys.stderr).buffer, name=name),
+            cache_logger_on_first_use=True,
+        )
     else:
+        structlog.configure(
+            processors=[
+                structlog.stdlib.filter_by_level,
+                *shared,
+                structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+            ],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            cache_logger_on_first_use=True,
+        )
         render = [
             structlog.dev.ConsoleRenderer(
                 colors=False,
@@ -87,7 +118,13 @@ def configure(*, level: str, style: str) -> dict[str, Any]:
                 ],
             }
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "structured",
+                "stream": stream or "ext://sys.stderr",
+            }
+        },
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             "django": {"level": level},

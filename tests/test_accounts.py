@@ -1,19 +1,15 @@
 """Logging in by address, limits of letters, and letters on their way whatever goes wrong."""
 
 import asyncio
-import io
 import json
-import logging
-import logging.config
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import time_machine
-from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
@@ -22,7 +18,6 @@ from django.test.utils import CaptureQueriesContext
 from offers_project.accounts.models import AccountLetter
 from offers_project.accounts.tasks import send_letters
 from offers_project.local.ports import free_port
-from offers_project.logging import configure
 from offers_project.schedule import SWEEPS
 from purchases import mail
 from tests.account_letters import (
@@ -40,6 +35,7 @@ from tests.account_letters import (
 from tests.conftest import at_once
 from tests.factories import UserFactory
 from tests.smtp_server import MailServer
+from tests.written_log import written_log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -282,19 +278,14 @@ def test_sweep_finds_letters_whose_nudge_was_lost() -> None:
 
 
 @pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    stream = io.StringIO()
-    config = configure(level="INFO", style="json")
-    config["handlers"]["stderr"]["stream"] = stream
-    root = logging.getLogger()
-    before = root.handlers[:]
-    logging.config.dictConfig(config)
-    yield stream
-    logging.config.dictConfig(django_settings.LOGGING)
-    root.handlers[:] = before
+def log() -> Iterator[Callable[[], str]]:
+    with written_log() as said:
+        yield said
 
 
-def test_no_address_name_token_or_password_is_logged(log: io.StringIO, server: MailServer) -> None:
+def test_no_address_name_token_or_password_is_logged(
+    log: Callable[[], str], server: MailServer
+) -> None:
     ask_to_register(Client(), next="/events/secret-event/offers")
     server.at_data = {ADDRESS: f"451 {ADDRESS} is greylisted"}
     send()
@@ -306,7 +297,7 @@ def test_no_address_name_token_or_password_is_logged(log: io.StringIO, server: M
     send()
     reset = links(text_of(server.letters[-1]))[0]
     choose(Client(), reset, "another long password")
-    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    lines = [json.loads(line) for line in log().splitlines()]
     # Without what the mail server of the test says.
     said = "\n".join(map(str, (line for line in lines if line["logger"] != "mail.log")))
     assert "letter failed" in said

@@ -1,8 +1,5 @@
 """The link to bought content: whom it serves and how long, in which parts, and what it counts."""
 
-import io
-import logging
-import logging.config
 import os
 import re
 import threading
@@ -14,7 +11,6 @@ from typing import Any
 import pytest
 import requests
 import time_machine
-from django.conf import settings as django_settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import InMemoryStorage, storages
 from django.db import IntegrityError, connection, transaction
@@ -28,12 +24,12 @@ from fulfillment.digital.models import DigitalContent, DigitalDelivery
 from fulfillment.digital.pages import BLOCK
 from fulfillment.digital.storage import shown_name
 from fulfillment.models import Fulfillment
-from offers_project.logging import configure
 from purchases import refund_requests
 from tests.conftest import at_once
 from tests.digital_content import BYTES, content_offer, delivered, offer_with_file
 from tests.factories import MembershipFactory
 from tests.service_processes import Processes, own_database_url
+from tests.written_log import written_log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -408,20 +404,11 @@ def test_place_in_the_storage_is_never_told(client: Client, client_of: Any) -> N
 
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_log_does_not_have_the_link(client: Client, link: str, style: str) -> None:
-    stream = io.StringIO()
-    config = configure(level="INFO", style=style)
-    config["handlers"]["stderr"]["stream"] = stream
-    root = logging.getLogger()
-    before = root.handlers[:]
-    logging.config.dictConfig(config)
-    try:
+    with written_log(style) as log:
         client.get(link).close()
         Path(DigitalContent.objects.get().file.path).unlink()
         assert status(client.get(link)) == 503
-    finally:
-        logging.config.dictConfig(django_settings.LOGGING)
-        root.handlers[:] = before
-    said = stream.getvalue()
+        said = log()
     assert re.search(r"GET /content/(…|\\u2026)", said)
     assert link.removeprefix("/content/") not in said
     assert "content_out_of_reach" in said

@@ -2,18 +2,18 @@
 
 import io
 import json
-import logging
-import logging.config
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import structlog
 from django.conf import settings as django_settings
 
 from offers_project.logging import configure
 from purchases.models import Purchase
 from tests.conftest import WEBHOOK_SECRET, buy, sign
 from tests.factories import OfferFactory, UserFactory
+from tests.written_log import written_log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -21,25 +21,35 @@ KEYS = {"offer_id", "event_id", "user_id", "purchase_id", "quantity", "action"}
 
 
 @pytest.fixture
-def log() -> Iterator[io.StringIO]:
+def log() -> Iterator[Callable[[], str]]:
     """The log as production writes it: one JSON object a line."""
-    stream = io.StringIO()
-    config = configure(level="INFO", style="json")
-    config["handlers"]["stderr"]["stream"] = stream
-    root = logging.getLogger()
-    before = root.handlers[:]
-    logging.config.dictConfig(config)
-    yield stream
-    logging.config.dictConfig(django_settings.LOGGING)
-    root.handlers[:] = before
+    with written_log() as said:
+        yield said
 
 
-def lines(log: io.StringIO) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.getvalue().splitlines()]
+def lines(log: Callable[[], str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log().splitlines()]
+
+
+def test_line_that_is_no_json_for_most_is_written(log: Callable[[], str]) -> None:
+    structlog.get_logger("ours").info("odd", half="\ud800", large=2**64)
+    (odd,) = lines(log)
+    assert (odd["half"], odd["large"], odd["logger"]) == ("\ud800", 2**64, "ours")
+
+
+def test_log_that_nobody_takes_any_more_breaks_nothing() -> None:
+    stream = io.TextIOWrapper(io.BytesIO())
+    try:
+        configure(level="INFO", style="json", stream=stream)
+        logger = structlog.get_logger("ours").bind()
+        stream.close()
+        logger.info("to nobody")
+    finally:
+        configure(level=django_settings.LOG_LEVEL, style=django_settings.LOG_FORMAT)
 
 
 def test_each_step_of_a_purchase_is_one_line_with_the_same_keys(
-    sandbox: Any, client_of: Any, log: io.StringIO
+    sandbox: Any, client_of: Any, log: Callable[[], str]
 ) -> None:
     offer = OfferFactory()
     user = UserFactory()
@@ -61,7 +71,7 @@ def test_each_step_of_a_purchase_is_one_line_with_the_same_keys(
 
 
 def test_failure_is_logged_with_its_traceback(
-    sandbox: Any, client_of: Any, log: io.StringIO
+    sandbox: Any, client_of: Any, log: Callable[[], str]
 ) -> None:
     sandbox.faults(error_rate=1.0, error_status=500)
     buy(client_of(UserFactory()), OfferFactory())
@@ -73,7 +83,7 @@ def test_failure_is_logged_with_its_traceback(
 
 
 def test_no_key_no_token_and_no_webhook_body_is_ever_logged(
-    sandbox: Any, client_of: Any, log: io.StringIO, settings: Any
+    sandbox: Any, client_of: Any, log: Callable[[], str], settings: Any
 ) -> None:
     user = UserFactory()
     client = client_of()
@@ -93,7 +103,7 @@ def test_no_key_no_token_and_no_webhook_body_is_ever_logged(
     sandbox.deliver()
     sandbox.faults(error_rate=1.0, error_status=500)
     buy(buyer, OfferFactory())
-    said = log.getvalue()
+    said = log()
     assert said
     for secret in (
         settings.SECRET_KEY,

@@ -1,24 +1,20 @@
 """Nothing secret is in the log or on an error page, whatever goes wrong."""
 
-import io
-import logging
-import logging.config
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
 from django.db import connection
 from django.db.utils import ConnectionHandler
 from django.test import Client
 from django.utils import timezone
 
-from offers_project.logging import configure
 from purchases.models import WebhookEndpoint
 from purchases.subscribers import deliveries, endpoints, publishing
 from tests.conftest import buy, sign
 from tests.factories import OfferFactory, OrganizationFactory, UserFactory
 from tests.webhook_receiver import go_on_for_ever, receiving
+from tests.written_log import written_log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -29,17 +25,10 @@ WEBHOOK_SECRET = "whsec_recognizable"
 
 
 @pytest.fixture(params=["json", "console"])
-def log(request: Any) -> Iterator[io.StringIO]:
+def log(request: Any) -> Iterator[Callable[[], str]]:
     """The log, in each of the two ways to write it."""
-    stream = io.StringIO()
-    config = configure(level="INFO", style=request.param)
-    config["handlers"]["stderr"]["stream"] = stream
-    root = logging.getLogger()
-    before = root.handlers[:]
-    logging.config.dictConfig(config)
-    yield stream
-    logging.config.dictConfig(django_settings.LOGGING)
-    root.handlers[:] = before
+    with written_log(request.param) as said:
+        yield said
 
 
 def unreachable_database(*args: Any) -> None:
@@ -54,7 +43,7 @@ def bug(*args: Any) -> None:
 
 
 def test_no_secret_is_logged_or_answered_when_things_go_wrong(
-    sandbox: Any, client_of: Any, settings: Any, log: io.StringIO
+    sandbox: Any, client_of: Any, settings: Any, log: Callable[[], str]
 ) -> None:
     settings.STRIPE_SECRET_KEY = STRIPE_KEY
     settings.STRIPE_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
@@ -116,7 +105,7 @@ def test_no_secret_is_logged_or_answered_when_things_go_wrong(
             ]
 
     assert {answer.status_code for answer in answers} >= {400, 401, 500, 503}
-    said = log.getvalue()
+    said = log()
     assert "a bug of ours" in said
     assert "Traceback" in said
     shown = "".join(answer.content.decode() for answer in answers)
@@ -131,17 +120,17 @@ def test_no_secret_is_logged_or_answered_when_things_go_wrong(
 
 
 def test_purchase_that_fails_at_stripe_is_logged_without_the_key(
-    sandbox: Any, client_of: Any, settings: Any, log: io.StringIO
+    sandbox: Any, client_of: Any, settings: Any, log: Callable[[], str]
 ) -> None:
     settings.STRIPE_SECRET_KEY = STRIPE_KEY
     settings.STRIPE_API_BASE = "http://127.0.0.1:9"
     assert buy(client_of(UserFactory()), OfferFactory()).status_code == 503
-    assert "purchase failed" in log.getvalue()
-    assert STRIPE_KEY not in log.getvalue()
+    assert "purchase failed" in log()
+    assert STRIPE_KEY not in log()
 
 
 def test_delivery_that_fails_is_logged_without_the_secret_or_the_addresss_key(
-    log: io.StringIO,
+    log: Callable[[], str],
 ) -> None:
     endpoint = WebhookEndpoint.objects.create(
         organization=OrganizationFactory(),
@@ -160,7 +149,7 @@ def test_delivery_that_fails_is_logged_without_the_secret_or_the_addresss_key(
         assert deliveries.send_due(now=timezone.now()) == 1
     endpoint.refresh_from_db()
     tried = endpoint.deliveries.get()
-    for said in (log.getvalue(), tried.error):
+    for said in (log(), tried.error):
         assert "refused" in said
         for secret in (endpoint.secret, endpoint.previous_secret, "recognizable"):
             assert secret not in said
