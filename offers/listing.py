@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ class Page:
 _pages: SharedReads[Page] = SharedReads()
 
 
-def page(request: Request, wanted: dict[str, Any]) -> Page:
+def page(request: Request, wanted: Mapping[str, Any]) -> Page:
     """The page that ``request`` asks for, as of now; called by ``GET offers/``.
 
     ``wanted`` is a valid ``OfferQuery``. Callers who may see the same share two queries (three with
@@ -46,7 +47,7 @@ def page(request: Request, wanted: dict[str, Any]) -> Page:
     """
     caller, slug = request.user, wanted["event"]
     # The links to other pages are made of this one's address, down to the name of the host.
-    address = request.build_absolute_uri()
+    address = (request.scheme, request.get_host(), request.get_full_path())
     if not caller.is_authenticated:
         _give_connection_back()
         return _pages.get(
@@ -56,7 +57,7 @@ def page(request: Request, wanted: dict[str, Any]) -> Page:
     registered = registered_at(slug, caller.pk)
     event_id, place = registered or (targeting.visible_event(caller, slug).pk, None)
     _give_connection_back()
-    return _pages.get((address, event_id, place), lambda: _read(request, wanted, event_id, place))
+    return _pages.get((*address, event_id, place), lambda: _read(request, wanted, event_id, place))
 
 
 def _give_connection_back() -> None:
@@ -66,7 +67,7 @@ def _give_connection_back() -> None:
 
 
 def _read(
-    request: Request, wanted: dict[str, Any], event_id: uuid.UUID, place: targeting.Place | None
+    request: Request, wanted: Mapping[str, Any], event_id: uuid.UUID, place: targeting.Place | None
 ) -> Page:
     slug, session = wanted["event"], wanted.get("session") or None
     if session and not EventSession.objects.filter(event=event_id, slug=session).exists():

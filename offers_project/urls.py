@@ -33,6 +33,8 @@ token = TokenObtainPairView.as_view(throttle_classes=[LoginsPerName, LoginsPerAd
 refresh = TokenRefreshView.as_view(throttle_classes=[LoginsPerAddress])
 
 api = [
+    # First, since nearly all requests are for these.
+    path("", include(router.urls)),
     path("auth/token/", token, name="token"),
     path("auth/token/refresh/", refresh, name="token-refresh"),
     path("webhooks/stripe/", StripeWebhookView.as_view(), name="stripe-webhook"),
@@ -45,7 +47,6 @@ api = [
         ),
         name="docs",
     ),
-    path("", include(router.urls)),
 ]
 
 handler404 = "offers_project.http_errors.not_found"
