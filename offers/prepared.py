@@ -10,12 +10,13 @@ prepares: https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
 """
 
 import threading
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from django.conf import settings
-from django.db import connection, models
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 from django.db.models import Expression, Field, QuerySet
 from django.db.models.query import get_related_populators
 from django.db.models.sql import UpdateQuery
@@ -130,7 +131,7 @@ class Query(Statement, Generic[M]):
             return None
         if self._converters:
             (row,) = self._compiler.apply_converters([row], self._converters)
-        found = self._model.from_db(connection.alias, self._names, row[self._own])
+        found = self._model.from_db(DEFAULT_DB_ALIAS, self._names, row[self._own])
         for related in self._related:
             related.populate(row, found)
         for name, column in self._annotations.items():
@@ -174,34 +175,67 @@ def _quoted(name: str | None) -> str:
     return str(connection.ops.quote_name(name or ""))
 
 
+# What a field with nothing to convert or check leaves to psycopg as it is. That is most of a row,
+# and Django asks half a dozen methods about each value.
+_PLAIN: dict[type[Field], type] = {
+    models.BooleanField: bool,
+    models.CharField: str,
+    models.TextField: str,
+    models.UUIDField: uuid.UUID,
+    models.IntegerField: int,
+    models.PositiveIntegerField: int,
+    models.PositiveSmallIntegerField: int,
+    models.AutoField: int,
+    models.BigAutoField: int,
+}
+
+
+class _Column:
+    """A field whose values are stored, as the ORM would store them."""
+
+    def __init__(self, field: Any) -> None:
+        self.name = field.attname
+        self._field = field
+        while field.is_relation:
+            field = field.target_field
+        self._plain = _PLAIN.get(type(field))
+
+    def stored(self, value: Any, database: Any) -> Any:
+        """What is sent to the database for ``value``."""
+        if value is None or type(value) is self._plain:
+            return value
+        return self._field.get_db_prep_save(value, database)
+
+
 class Change(Generic[M]):
     """An UPDATE of some fields of one row of ``model``; one statement for each choice of fields."""
 
     def __init__(self, model: type[M]) -> None:
         self._model = model
-        self._statements: dict[tuple[str, ...], tuple[str, list[Field]]] = {}
+        self._statements: dict[tuple[str, ...], tuple[str, list[_Column]]] = {}
 
     def run(self, row: M, values: dict[str, Any], *, with_commit: bool = False) -> None:
         """Write ``values`` to the row, which is there; the instance is left as it is.
 
         ``with_commit`` saves whoever waits for the row a trip, where the commit is what comes next.
         """
-        sql, fields = self._statement(tuple(values))
+        database: Any = connections[DEFAULT_DB_ALIAS]
+        sql, columns = self._statement(tuple(values))
         stored = [
-            field.get_db_prep_save(value, connection)
-            for field, value in zip(fields, (*values.values(), row.pk), strict=True)
+            column.stored(value, database)
+            for column, value in zip(columns, (*values.values(), row.pk), strict=True)
         ]
-        send = connection.send_with_commit if with_commit else connection.prepared_cursor().execute  # type: ignore[attr-defined]  # our backend's
+        send = database.send_with_commit if with_commit else database.prepared_cursor().execute
         send(sql, stored)
 
-    def _statement(self, names: tuple[str, ...]) -> tuple[str, list[Field]]:
+    def _statement(self, names: tuple[str, ...]) -> tuple[str, list[_Column]]:
         if names not in self._statements:
             meta, name = self._model._meta, _quoted
             fields: list[Any] = [meta.get_field(field) for field in names]
             changes = ", ".join(f"{name(field.column)} = %s" for field in fields)
             # The names are our own models'.
             sql = f"UPDATE {name(meta.db_table)} SET {changes} WHERE {name(meta.pk.column)} = %s"  # noqa: S608 - as said
-            self._statements[names] = (sql, [*fields, meta.pk])
+            self._statements[names] = (sql, [_Column(field) for field in (*fields, meta.pk)])
         return self._statements[names]
 
 
@@ -211,31 +245,31 @@ class Insert(Generic[M]):
     def __init__(self, model: type[M]) -> None:
         self._model = model
         self._sql: dict[int, str] = {}
+        self._columns: Sequence[_Column] = ()
 
     def run(self, rows: Sequence[M]) -> None:
         """Store ``rows`` and give them their keys. Raises what ``bulk_create`` raises."""
-        fields = self._fields()
-        cursor = connection.prepared_cursor()  # type: ignore[attr-defined]  # offers_project.postgresql
+        database: Any = connections[DEFAULT_DB_ALIAS]
+        sql = self._statement(len(rows))
+        cursor = database.prepared_cursor()
         cursor.execute(
-            self._statement(len(rows), fields),
+            sql,
             [
-                field.get_db_prep_save(getattr(row, field.attname), connection)
+                column.stored(getattr(row, column.name), database)
                 for row in rows
-                for field in fields
+                for column in self._columns
             ],
         )
         for row, (key,) in zip(rows, cursor.fetchall(), strict=True):
             row.pk = key
             row._state.adding = False
-            row._state.db = connection.alias
+            row._state.db = DEFAULT_DB_ALIAS
 
-    def _fields(self) -> Sequence[Field]:
-        meta = self._model._meta
-        return [field for field in meta.concrete_fields if not isinstance(field, models.AutoField)]
-
-    def _statement(self, rows: int, fields: Iterable[Field]) -> str:
+    def _statement(self, rows: int) -> str:
         if rows not in self._sql:
             meta, name = self._model._meta, _quoted
+            fields = [f for f in meta.concrete_fields if not isinstance(f, models.AutoField)]
+            self._columns = [_Column(field) for field in fields]
             columns = [name(field.column) for field in fields]
             places = f"({', '.join(['%s'] * len(columns))})"
             # The names are our own models'.

@@ -56,6 +56,10 @@ MAYBE_REPLAYED = OpenApiParameter(
 )
 
 
+# Made once: that takes longer than to ask it, and nothing of what it is asked stays.
+PURCHASE_REQUEST = PurchaseRequestSerializer()
+
+
 @extend_schema_view(list=extend_schema(parameters=[PurchaseQuery]))
 class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
     """A buyer's purchases: hold, pay at ``checkout_url``, or cancel.
@@ -92,13 +96,12 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
 
         That page, and the e-mails about the purchase, are in the language of `Accept-Language`.
         """
-        wanted = PurchaseRequestSerializer(data=request.data)
-        wanted.is_valid(raise_exception=True)
+        wanted = PURCHASE_REQUEST.run_validation({} if request.data is None else request.data)
         started = checkout.start(
             user=buyer(request),
-            offer_id=wanted.validated_data["offer"],
-            quantity=wanted.validated_data["quantity"],
-            delivery_method=wanted.validated_data.get("delivery_method"),
+            offer_id=wanted["offer"],
+            quantity=wanted["quantity"],
+            delivery_method=wanted.get("delivery_method"),
             idempotency_key=idempotency_key(request),
             site_url=site_url(request),
             language=translation.get_language_from_request(request),
