@@ -35,6 +35,7 @@ from purchases.errors import (
     ProviderUnreachable,
     is_stripe_away,
 )
+from purchases.stripe_connections import DirectConnections
 from purchases.stripe_objects import CheckoutSession, Refund, parsed_event
 from purchases.stripe_traffic import backoff, bulkhead
 
@@ -61,10 +62,15 @@ def _client(key: str, base: str) -> stripe.StripeClient:
     )
 
 
-def _connections(base: str) -> requests.Session:
+def _connections(base: str) -> Any:
     """Connections for all threads; the environment is searched for a proxy once, not each time."""
+    proxies = requests.utils.get_environ_proxies(base)
+    if not proxies:
+        return DirectConnections(
+            number=settings.STRIPE_CONCURRENT_CALLS, ca_bundle=stripe.ca_bundle_path
+        )
     session = requests.Session()
-    session.proxies.update(requests.utils.get_environ_proxies(base))
+    session.proxies.update(proxies)
     session.trust_env = False
     # Threads share it: a cookie, which Stripe has none of, would be written while another reads.
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
