@@ -44,10 +44,11 @@ def hold(
         # Most refusals are made here, without the lock: a sold-out offer's row is left in peace.
         offer, method = _judged(user, offer_id, quantity, delivery_method, now)
         if offer.price:
-            # Who only repeats a request doesn't wait for room to speak to Stripe, nor takes any.
-            earlier = admission.made_with(user, idempotency_key)
-            if earlier is not None:
-                return earlier, False
+            if not stripe_gateway.has_room():
+                # Who only repeats a request doesn't wait for some.
+                earlier = admission.made_with(user, idempotency_key)
+                if earlier is not None:
+                    return earlier, False
             # With Stripe hanging, the refusal comes before anything is held, and at once.
             stack.enter_context(stripe_gateway.conversation())
         how = rest | {

@@ -128,6 +128,11 @@ def conversation() -> AbstractContextManager[None]:
     return bulkhead.conversation()
 
 
+def has_room() -> bool:
+    """Whether ``conversation`` would most likely not wait."""
+    return bulkhead.has_room()
+
+
 def _translated(error: stripe.StripeError) -> PaymentProviderUnavailable:
     status = error.http_status
     if isinstance(error, stripe.APIConnectionError) or status is None:

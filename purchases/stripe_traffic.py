@@ -88,6 +88,11 @@ class Bulkhead:
                     else:
                         self._hung_at = now  # a time-out is no return
 
+    def has_room(self) -> bool:
+        """Whether who comes now enters without waiting; a moment later it may be otherwise."""
+        with self._room:
+            return self._has_room()
+
     def _enter(self) -> None:
         with self._room:
             if self._has_room():

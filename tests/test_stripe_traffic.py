@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from purchases import tasks
 from purchases.errors import ProviderSaturated, ProviderTurnedAway
 from purchases.models import Purchase
-from purchases.stripe_traffic import Backoff, Bulkhead
+from purchases.stripe_traffic import Backoff, Bulkhead, bulkhead
 from tests.conftest import at_once, buy, code, counters, end_pause, sign
 from tests.factories import OfferFactory, UserFactory
 from tests.sandbox_process import SandboxProcess, wait_for
@@ -286,6 +286,35 @@ class OneRefusal(ThreadingHTTPServer):
 
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+def test_who_repeats_a_request_waits_for_no_room(
+    sandbox: Any, client_of: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buyer, offer = client_of(UserFactory()), OfferFactory()
+    first = buy(buyer, offer, key="once")
+    settings.STRIPE_CONCURRENT_CALLS = 1
+
+    def waits(self: Bulkhead) -> None:
+        raise AssertionError("waits for room")
+
+    inside, done = threading.Event(), threading.Event()
+
+    def speak_to_stripe() -> None:
+        with bulkhead.conversation():
+            inside.set()
+            done.wait(60)
+
+    talker = threading.Thread(target=speak_to_stripe)
+    talker.start()
+    inside.wait(60)
+    with monkeypatch.context() as full:
+        full.setattr(Bulkhead, "_enter", waits)
+        again = buy(buyer, offer, key="once")
+    done.set()
+    talker.join()
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json()
 
 
 def test_one_429_among_fifty_purchases_fails_none(
