@@ -5,6 +5,7 @@ import uuid
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import IntegerField, UUIDField
@@ -14,7 +15,7 @@ from django.utils import timezone
 
 from offers import inventory
 from offers.models import Event, Offer
-from offers.prepared import Change, Given, Insert, Query, Row
+from offers.prepared import Change, Given, Insert, Query, Row, _Column
 from purchases.models import Purchase, PurchaseTransition
 from tests.factories import EventFactory, OfferFactory, PurchaseFactory, UserFactory
 
@@ -147,3 +148,17 @@ def change_type(of_title: str) -> None:
     thread = threading.Thread(target=alter)
     thread.start()
     thread.join()
+
+
+SAMPLES = (True, 7, "ä", uuid.uuid4(), None, "", 2**31 - 1)
+
+
+@pytest.mark.parametrize("model", apps.get_models(), ids=lambda model: model._meta.label)
+def test_plain_values_are_stored_as_the_orm_stores_them(model: Any) -> None:
+    for field in model._meta.concrete_fields:
+        column = _Column(field)
+        for value in SAMPLES:
+            if value is None or type(value) is column._plain:
+                stored = column.stored(value, connection)
+                assert stored == field.get_db_prep_save(value, connection), (field, value)
+                assert type(stored) is type(value)
