@@ -21,7 +21,7 @@ class UsuallyJSON(DefaultContentNegotiation):
         asked = request.META
         if (
             asked.get("HTTP_ACCEPT", "*/*") in USUAL
-            and "format" not in asked.get("QUERY_STRING", "")
+            and not any(sign in asked.get("QUERY_STRING", "") for sign in ("format", "%"))
             and first.media_type == "application/json"
         ):
             return first, "application/json"

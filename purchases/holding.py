@@ -45,7 +45,8 @@ def hold(
         offer, method = _judged(user, offer_id, quantity, delivery_method, now)
         if offer.price:
             if not stripe_gateway.has_room():
-                # Who only repeats a request doesn't wait for some.
+                # Who only repeats a request doesn't wait for some. Where they would be refused at
+                # once, as in a long pause, it is ``checkout.start`` that finds what they have.
                 earlier = admission.made_with(user, idempotency_key)
                 if earlier is not None:
                     return earlier, False

@@ -38,11 +38,14 @@ class DirectConnections:
         timeout: tuple[float, float],
         verify: object,
     ) -> Answer:
-        """Send a request, once. Raises the errors of ``requests``, by which the SDK decides.
+        """Send a request, once. Raises errors of ``requests``, by which the SDK decides.
 
-        Seconds to connect and between two pieces of the answer. ``verify`` is the bundle again.
+        One that breaks off within its answer is a lost connection here, and so is repeated by the
+        SDK as any other (with the same ``Idempotency-Key``); to ``requests`` it isn't. Seconds to
+        connect and between two pieces of the answer. ``verify`` is the bundle again.
         """
         connect, read = timeout
+        headers = {"Accept-Encoding": "gzip, deflate", **(headers or {})}
         with _errors_of_requests():
             answer = self._pool.urlopen(
                 method.upper(),

@@ -65,7 +65,7 @@ def _client(key: str, base: str) -> stripe.StripeClient:
 def _connections(base: str) -> Any:
     """Connections for all threads; the environment is searched for a proxy once, not each time."""
     proxies = requests.utils.get_environ_proxies(base)
-    if not proxies:
+    if not requests.utils.select_proxy(base, proxies):
         return DirectConnections(
             number=settings.STRIPE_CONCURRENT_CALLS, ca_bundle=stripe.ca_bundle_path
         )
@@ -129,7 +129,7 @@ def conversation() -> AbstractContextManager[None]:
 
 
 def has_room() -> bool:
-    """Whether ``conversation`` would most likely not wait."""
+    """Whether ``conversation`` would most likely not wait; it may refuse all the same."""
     return bulkhead.has_room()
 
 

@@ -96,6 +96,7 @@ class PurchaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
 
         That page, and the e-mails about the purchase, are in the language of `Accept-Language`.
         """
+        # Who sends `null` hears what is missing.
         wanted = PURCHASE_REQUEST.run_validation({} if request.data is None else request.data)
         started = checkout.start(
             user=buyer(request),

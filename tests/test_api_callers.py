@@ -9,7 +9,7 @@ from django.test import Client, RequestFactory
 from django.utils.module_loading import import_string
 from rest_framework.exceptions import APIException, NotAcceptable
 from rest_framework.negotiation import DefaultContentNegotiation
-from rest_framework.renderers import JSONRenderer
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 
 from offers import viewsets
@@ -19,7 +19,15 @@ from tests.factories import UserFactory
 SESSION_MIDDLEWARE = ("Session", "Authentication", "Messages")
 
 
-@pytest.mark.parametrize("query", ["", "?format=json", "?format=xml", "?event=a&format="])
+class PlainText(BaseRenderer):
+    media_type = "text/plain"
+    format = "txt"
+
+
+@pytest.mark.parametrize("json_first", [True, False])
+@pytest.mark.parametrize(
+    "query", ["", "?format=json", "?format=xml", "?%66ormat=xml", "?event=a&format="]
+)
 @pytest.mark.parametrize(
     "accept",
     [
@@ -27,10 +35,12 @@ SESSION_MIDDLEWARE = ("Session", "Authentication", "Messages")
         "text/html, */*;q=0.1", "text/html", "application/jsonp", "APPLICATION/JSON", ",",
     ],
 )  # fmt: skip
-def test_format_is_that_which_drf_itself_would_choose(accept: str | None, query: str) -> None:
+def test_format_is_that_which_drf_itself_would_choose(
+    accept: str | None, query: str, *, json_first: bool
+) -> None:
     headers = {} if accept is None else {"Accept": accept}
     request = Request(RequestFactory().get(f"/api/v1/offers/{query}", headers=headers))
-    renderers = [JSONRenderer()]
+    renderers: list[Any] = [JSONRenderer()] if json_first else [PlainText(), JSONRenderer()]
 
     def chosen(negotiation: DefaultContentNegotiation) -> Any:
         try:
@@ -109,3 +119,15 @@ def test_refused_query_is_refused_each_time(client: Client) -> None:
         answer = client.get("/api/v1/offers/", {"event": "nö"})
         assert answer.status_code == 400
         assert answer.json()["errors"][0]["attr"] == "event"
+
+
+@pytest.mark.django_db
+def test_purchase_of_null_hears_what_is_missing(client_of: Any) -> None:
+    answer = client_of(UserFactory()).post("/api/v1/purchases/", None, format="json")
+    null = client_of(UserFactory()).generic(
+        "POST", "/api/v1/purchases/", "null", content_type="application/json"
+    )
+    for refused in (answer, null):
+        assert refused.status_code == 400
+        assert refused.json()["errors"][0]["attr"] == "offer"
+        assert refused.json()["errors"][0]["code"] == "required"

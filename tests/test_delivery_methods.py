@@ -1,8 +1,8 @@
 """Sent or collected: what is asked for, what Stripe is asked, and the address that comes of it."""
 
 import hashlib
-import io
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -274,7 +274,7 @@ def test_address_is_stored_as_short_lines_that_can_be_stored() -> None:
 
 
 @reaches_stripe
-def test_address_is_in_no_log(sandbox: Any, client: Any, log: io.StringIO) -> None:
+def test_address_is_in_no_log(sandbox: Any, client: Any, log: Callable[[], str]) -> None:
     """Neither of what went well, nor of a session that can't be read."""
     purchase = pay_without_telling(sandbox, client)
     [event] = sandbox.events("checkout.session.completed")
@@ -282,7 +282,7 @@ def test_address_is_in_no_log(sandbox: Any, client: Any, log: io.StringIO) -> No
     receive(event | {"id": "evt_damaged"})
     sandbox.deliver()
     assert Purchase.objects.get(pk=purchase.pk).shipping_address == STORED
-    said = log.getvalue()
+    said = log()
     assert "This is no Checkout Session" in said
     assert "pay" in said
     for personal in ("Unter den Linden", "10117", "Berlin"):

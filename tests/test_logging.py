@@ -2,11 +2,18 @@
 
 import io
 import json
+import logging
+import logging.config
+import os
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import structlog
+from celery.utils.log import LoggingProxy
 from django.conf import settings as django_settings
 
 from offers_project.logging import configure
@@ -37,15 +44,87 @@ def test_line_that_is_no_json_for_most_is_written(log: Callable[[], str]) -> Non
     assert (odd["half"], odd["large"], odd["logger"]) == ("\ud800", 2**64, "ours")
 
 
-def test_log_that_nobody_takes_any_more_breaks_nothing() -> None:
-    stream = io.TextIOWrapper(io.BytesIO())
+class Unreadable:
+    def __repr__(self) -> str:
+        raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize("value", [{(1, 2): 3}, {b"a": 1}, Unreadable()], ids=lambda v: type(v))
+def test_line_that_cannot_be_written_fails_nobody(value: Any, log: Callable[[], str]) -> None:
+    structlog.get_logger("ours").info("done", value=value)
+    (line,) = lines(log)
+    assert line["event"] == "done"
+
+
+@contextmanager
+def configured(stream: io.TextIOWrapper | None, level: str = "INFO") -> Iterator[None]:
+    """New loggers write to the stream, or to standard error, as in production."""
+    root = logging.getLogger()
+    before = root.handlers[:]
     try:
-        configure(level="INFO", style="json", stream=stream)
-        logger = structlog.get_logger("ours").bind()
-        stream.close()
-        logger.info("to nobody")
+        logging.config.dictConfig(configure(level=level, style="json", stream=stream))
+        yield
     finally:
-        configure(level=django_settings.LOG_LEVEL, style=django_settings.LOG_FORMAT)
+        logging.config.dictConfig(
+            configure(level=django_settings.LOG_LEVEL, style=django_settings.LOG_FORMAT)
+        )
+        root.handlers[:] = before
+
+
+def test_log_that_nobody_takes_any_more_fails_nobody() -> None:
+    stream = io.TextIOWrapper(io.BytesIO())
+    with configured(stream):
+        stream.close()
+        structlog.get_logger("ours").info("to nobody")
+        logging.getLogger("others").info("to nobody")
+
+
+def test_lines_of_ours_and_of_others_are_never_torn() -> None:
+    reading, writing = os.pipe()
+    said: list[bytes] = []
+    long = "x" * 12_000
+
+    def read() -> None:
+        with os.fdopen(reading, "rb") as pipe:
+            said.extend(pipe)
+
+    def log(write: Callable[[str], Any]) -> None:
+        for _ in range(200):
+            write(long)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    # Unbuffered, as in the image: nobody puts lines in a row but we.
+    with io.TextIOWrapper(io.FileIO(writing, "w")) as stream, configured(stream):
+        writes = (structlog.get_logger("ours").info, logging.getLogger("others").info)
+        threads = [threading.Thread(target=log, args=(write,)) for write in (*writes, *writes)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    reader.join()
+    assert [json.loads(line)["event"] == long for line in said] == [True] * 800
+
+
+def test_logger_that_is_first_used_in_a_worker_does_not_meet_celerys_standard_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(written))
+    with configured(None), monkeypatch.context() as in_a_worker:
+        in_a_worker.setattr(sys, "stderr", LoggingProxy(logging.getLogger("celery")))
+        structlog.get_logger("first used now").warning("alive")
+        logging.getLogger("celery").warning("too")
+    said = [json.loads(line)["event"] for line in written.getvalue().splitlines()]
+    assert said == ["alive", "too"]
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "WARN", "FATAL"])
+def test_every_name_of_a_level_is_understood(level: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO())
+    with configured(stream, level=level):
+        structlog.get_logger("ours").critical("it burns")
+    assert b"it burns" in stream.buffer.getvalue()  # type: ignore[attr-defined]  # a BytesIO
 
 
 def test_each_step_of_a_purchase_is_one_line_with_the_same_keys(

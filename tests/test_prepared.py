@@ -160,5 +160,5 @@ def test_plain_values_are_stored_as_the_orm_stores_them(model: Any) -> None:
         for value in SAMPLES:
             if value is None or type(value) is column._plain:
                 stored = column.stored(value, connection)
-                assert stored == field.get_db_prep_save(value, connection), (field, value)
-                assert type(stored) is type(value)
+                as_orm = field.get_db_prep_save(value, connection)
+                assert (type(stored), stored) == (type(as_orm), as_orm), field

@@ -32,6 +32,11 @@ def break_off(handler: Handler) -> None:
     handler.close_connection = True
 
 
+def break_off_within(handler: Handler) -> None:
+    handler.close_connection = True
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal")
+
+
 def test_form_goes_out_and_the_answer_comes_back() -> None:
     with receiving() as server:
         server.behaviours = [answer(402, b'{"error": {}}', **{"Request-Id": "req_1"})]
@@ -41,6 +46,7 @@ def test_form_goes_out_and_the_answer_comes_back() -> None:
     (received,) = server.received
     assert received.body == b"a=1&b=%C3%A4"
     assert received.headers["idempotency-key"] == "once"
+    assert "gzip" in received.headers["accept-encoding"]
 
 
 def test_redirect_is_an_answer_and_not_followed() -> None:
@@ -55,10 +61,11 @@ def test_redirect_is_an_answer_and_not_followed() -> None:
     [
         (hang, requests.Timeout),
         (break_off, requests.ConnectionError),
+        (break_off_within, requests.ConnectionError),
         (go_on_for_ever(b"nonsense", b"\r\n"), requests.ConnectionError),
         (answer(200, b"no gzip", **{"Content-Encoding": "gzip"}), requests.RequestException),
     ],
-    ids=["hangs", "breaks off", "speaks no HTTP", "says gzip"],
+    ids=["hangs", "breaks off", "breaks off within", "speaks no HTTP", "says gzip"],
 )
 def test_request_is_sent_once_and_fails_as_the_sdk_expects(
     behave: Callable[[Handler], None], error: type[Exception]
@@ -112,3 +119,19 @@ def test_proxy_in_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> No
         connections.close()
     (received,) = proxy.received
     assert received.headers["host"] == "stripe.example"
+
+
+@pytest.mark.parametrize(
+    "others", [{"no_proxy": "stripe.example"}, {"https_proxy": "http://127.0.0.1:9"}]
+)
+def test_environment_without_a_proxy_for_stripe_means_none(
+    monkeypatch: pytest.MonkeyPatch, others: dict[str, str]
+) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in others.items():
+        monkeypatch.setenv(name, value)
+    connections = stripe_gateway._connections("http://stripe.example")
+    assert isinstance(connections, DirectConnections)
+    connections.close()

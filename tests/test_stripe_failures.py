@@ -129,6 +129,18 @@ def test_nothing_is_held_during_a_long_pause_after_a_429(sandbox: Any, client_of
     assert sandbox.requests("POST", "/v1/checkout/sessions") == []
 
 
+def test_repetition_is_answered_during_a_long_pause_after_a_429(
+    sandbox: Any, client_of: Any
+) -> None:
+    client, offer = client_of(UserFactory()), OfferFactory()
+    first = buy(client, offer, key="once")
+    stripe_traffic.backoff._pause = stripe_traffic.backoff.LONGEST
+    stripe_traffic.backoff._until = time.monotonic() + 30
+    again = buy(client, offer, key="once")
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json()
+
+
 @pytest.mark.parametrize(
     "fault",
     [

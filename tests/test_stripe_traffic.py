@@ -308,11 +308,13 @@ def test_who_repeats_a_request_waits_for_no_room(
     talker = threading.Thread(target=speak_to_stripe)
     talker.start()
     inside.wait(60)
-    with monkeypatch.context() as full:
-        full.setattr(Bulkhead, "_enter", waits)
-        again = buy(buyer, offer, key="once")
-    done.set()
-    talker.join()
+    try:
+        with monkeypatch.context() as full:
+            full.setattr(Bulkhead, "_enter", waits)
+            again = buy(buyer, offer, key="once")
+    finally:
+        done.set()
+        talker.join()
     assert (first.status_code, again.status_code) == (201, 200)
     assert again.json() == first.json()
 

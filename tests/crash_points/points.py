@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
+import urllib3
 from django.core.mail import get_connection
 from django.db import connection
 
@@ -40,7 +40,7 @@ class Points:
         """Hook into this process, for good: it is a fork that lives for one step."""
         connection.execute_wrappers.append(self._statement)
         commit, rollback = DatabaseWrapper._commit, DatabaseWrapper._rollback
-        send = requests.Session.send
+        send = urllib3.HTTPConnectionPool.urlopen
 
         def hooked_commit(wrapper: DatabaseWrapper) -> None:
             written, self._written = self._written, []
@@ -51,12 +51,12 @@ class Points:
             self._written = []
             rollback(wrapper)
 
-        def hooked_send(session: Any, request: Any, **options: Any) -> Any:
-            path = urlsplit(request.url).path
+        def hooked_send(pool: Any, method: str, url: str, *rest: Any, **options: Any) -> Any:
+            path = urlsplit(url).path
             if not path.startswith("/v1/"):
-                return send(session, request, **options)
-            with self._around(f"{request.method} {ID_OF_STRIPES.sub('/{id}', path)}"):
-                return send(session, request, **options)
+                return send(pool, method, url, *rest, **options)
+            with self._around(f"{method} {ID_OF_STRIPES.sub('/{id}', path)}"):
+                return send(pool, method, url, *rest, **options)
 
         server = type(get_connection())
         send_messages = server.send_messages
@@ -68,7 +68,7 @@ class Points:
         server.send_messages = hooked_send_messages
         DatabaseWrapper._commit = hooked_commit
         DatabaseWrapper._rollback = hooked_rollback
-        requests.Session.send = hooked_send
+        urllib3.HTTPConnectionPool.urlopen = hooked_send  # type: ignore[method-assign]  # for good
 
     def _statement(
         self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]
