@@ -68,9 +68,10 @@ def _errors_of_requests() -> Iterator[None]:
         yield
     except http.SSLError as error:
         raise requests.exceptions.SSLError(error) from error
+    # The first before the next, of which it is a kind to urllib3.
+    except (http.NewConnectionError, http.ProtocolError) as error:
+        raise requests.exceptions.ConnectionError(error) from error
     except http.TimeoutError as error:
         raise requests.exceptions.Timeout(error) from error
-    except (http.ProtocolError, http.NewConnectionError, OSError) as error:
-        raise requests.exceptions.ConnectionError(error) from error
     except http.HTTPError as error:
         raise requests.exceptions.RequestException(error) from error

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import certifi
 import pytest
 import requests
 import stripe
@@ -14,7 +13,7 @@ from purchases.stripe_connections import DirectConnections
 from tests.webhook_receiver import Handler, answer, go_on_for_ever, hang, receiving
 
 CERTIFICATES = Path(__file__).parent / "certificates"
-PUBLIC = certifi.where()
+PUBLIC = stripe.ca_bundle_path
 HEADERS = {"Authorization": "Bearer sk_test_x", "Idempotency-Key": "once"}
 
 
@@ -80,7 +79,7 @@ def test_request_is_sent_once_and_fails_as_the_sdk_expects(
 def test_nobody_there_is_a_failed_connection() -> None:
     with receiving() as server:
         url = server.url
-    with pytest.raises((requests.ConnectionError, requests.Timeout)):
+    with pytest.raises(requests.ConnectionError):
         post(url)
 
 
