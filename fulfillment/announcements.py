@@ -6,9 +6,13 @@ Each is called inside the transaction that makes it true, by whoever makes it so
 from datetime import datetime
 from typing import Any
 
+from django.db.models import UUIDField
+
 from fulfillment.models import Fulfillment, FulfillmentTransition
 from fulfillment.states import Status
 from offers import money
+from offers.models import Event
+from offers.prepared import Given, Row
 from purchases.models import Purchase
 from purchases.subscribers import publish
 
@@ -17,6 +21,11 @@ TYPES = {
     Status.FAILED: "fulfillment.failed",
     Status.REVOKED: "fulfillment.revoked",
 }
+_EVENT = Row(
+    lambda: Event.objects.filter(pk=Given("event", UUIDField())).values_list(
+        "slug", "organization_id"
+    )
+)
 
 
 def paid(purchase: Purchase, *, now: datetime) -> None:
@@ -50,34 +59,28 @@ def of_delivery(
     event: str, fulfillment: Fulfillment, facts: dict[str, Any], *, key: str, now: datetime
 ) -> None:
     """Something about a fulfilment; ``key`` tells it from others of the same type."""
-    purchase = fulfillment.purchase
     about = {
-        "purchase_id": purchase.pk,
-        "event": purchase.event.slug,
-        "offer_title": purchase.offer_title,
+        "offer_title": fulfillment.purchase.offer_title,
         "fulfillment_type": fulfillment.type,
     }
-    publish(
-        organization_id=purchase.event.organization_id,
-        type=event,
-        key=f"{event}:{fulfillment.pk}:{key}",
-        data=about | facts,
-        now=now,
-    )
+    key = f"{event}:{fulfillment.pk}:{key}"
+    _tell(event, fulfillment.purchase, about | facts, key=key, now=now)
 
 
 def _of_money(event: str, purchase: Purchase, facts: dict[str, Any], *, now: datetime) -> None:
     about = {
-        "purchase_id": purchase.pk,
-        "event": purchase.event.slug,
         "offer_id": purchase.offer_id,
         "offer_title": purchase.offer_title,
         "quantity": purchase.quantity,
     }
-    publish(
-        organization_id=purchase.event.organization_id,
-        type=event,
-        key=f"{event}:{purchase.pk}",
-        data=about | facts,
-        now=now,
-    )
+    _tell(event, purchase, about | facts, key=f"{event}:{purchase.pk}", now=now)
+
+
+def _tell(
+    event: str, purchase: Purchase, facts: dict[str, Any], *, key: str, now: datetime
+) -> None:
+    found = _EVENT.get(event=purchase.event_id)
+    assert found is not None  # noqa: S101 - a foreign key says so
+    slug, organization_id = found
+    about = {"purchase_id": purchase.pk, "event": slug}
+    publish(organization_id=organization_id, type=event, key=key, data=about | facts, now=now)

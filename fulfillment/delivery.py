@@ -19,12 +19,13 @@ from typing import Any
 import psycopg
 from django.contrib.auth.models import User
 from django.db import DatabaseError, transaction
+from django.db.models import UUIDField
 from django.utils import timezone
 
 from fulfillment import announcements, transitions
 from fulfillment.bookings import delivery as bookings
 from fulfillment.digital import delivery as digital
-from fulfillment.errors import CannotDeliver, FulfillmentAlreadyResolved
+from fulfillment.errors import CannotDeliver, FulfillmentAlreadyResolved, FulfillmentNotFound
 from fulfillment.models import Fulfillment
 from fulfillment.shipping import delivery as shipping
 from fulfillment.states import (
@@ -43,6 +44,7 @@ from offers import row_queue
 from offers.contention import drop_broken_connection, retried
 from offers.errors import database_is_busy
 from offers.models import Offer
+from offers.prepared import Change, Given, Insert, Row
 from offers.wake import wake
 from purchases import mail
 from purchases import transitions as purchases
@@ -74,6 +76,10 @@ SOONEST_LOOK, LATEST_LOOK = timedelta(hours=1), timedelta(days=1)
 STOOD_STILL = (Status.PENDING, Status.FAILED)
 # A database in trouble is no failed attempt.
 PUT_OFF_BUSY = timedelta(seconds=15)
+
+_NEW = Insert(Fulfillment)
+_PURCHASE = Change(Purchase)
+_TYPE = Row(lambda: Offer.objects.filter(pk=Given("offer", UUIDField())).values_list("offer_type"))
 
 
 # -- Hearing of payments and refunds --------------------------------------------------------------
@@ -128,14 +134,12 @@ def hear_of(purchase_id: uuid.UUID, *, now: datetime) -> Fulfillment | None:
 
 
 def _hear_of(purchase: Purchase, *, now: datetime) -> Fulfillment | None:
-    fulfillment = Fulfillment.objects.filter(purchase=purchase).first()
     if not purchase.fulfillment_due:
-        return fulfillment
-    # It may be refunded by now: what was sold and taken back between two sweeps is told too.
-    if fulfillment is None and purchase.transitions.filter(to_status=PurchaseStatus.PAID).exists():
+        return Fulfillment.objects.filter(purchase=purchase).first()
+    fulfillment = transitions.lock_of(purchase)
+    if fulfillment is None and _was_paid(purchase):
         fulfillment = _take_on(purchase, now=now)
     if fulfillment is not None:
-        fulfillment = transitions.lock(fulfillment.pk)
         if purchase.status == PurchaseStatus.REFUNDED:
             _take_back(fulfillment, now=now)
         elif fulfillment.status in STOOD_STILL and not fulfillment.is_due:
@@ -143,19 +147,29 @@ def _hear_of(purchase: Purchase, *, now: datetime) -> Fulfillment | None:
             fulfillment.due_at = now
             fulfillment.save(update_fields=["due_at"])
     purchase.fulfillment_due = False
-    purchase.save(update_fields=["fulfillment_due"])
+    _PURCHASE.run(purchase, {"fulfillment_due": False})
     return fulfillment
 
 
+def _was_paid(purchase: Purchase) -> bool:
+    """Whether it is, or was: what was sold and taken back between two sweeps is told too."""
+    return (
+        purchase.status == PurchaseStatus.PAID
+        or purchase.transitions.filter(to_status=PurchaseStatus.PAID).exists()
+    )
+
+
 def _take_on(purchase: Purchase, *, now: datetime) -> Fulfillment:
-    offer_type = Offer.objects.values_list("offer_type", flat=True).get(pk=purchase.offer_id)
-    fulfillment = Fulfillment.objects.create(
+    found = _TYPE.get(offer=purchase.offer_id)
+    assert found is not None  # noqa: S101 - a foreign key says so
+    fulfillment = Fulfillment(
         purchase=purchase,
-        type=TYPE_OF_OFFER[Offer.Type(offer_type)],
+        type=TYPE_OF_OFFER[Offer.Type(found[0])],
         paid_at=purchase.paid_at or now,
         created_at=now,
         due_at=now,
     )
+    _NEW.run([fulfillment])
     transitions.record(fulfillment, "take_on", None, now=now, source="worker")
     if purchase.status != PurchaseStatus.REFUNDED:
         mail.enqueue(purchase, Email.Occasion.CONFIRMED, now=now)
@@ -192,7 +206,7 @@ def attempt(claimed: Fulfillment, *, now: datetime) -> Outcome:
 @retried
 def _deliver(claimed: Fulfillment, *, now: datetime) -> Outcome:
     with transaction.atomic():
-        fulfillment = transitions.lock(claimed.pk)
+        fulfillment = _locked(claimed)
         if fulfillment.due_at != claimed.due_at:
             # This worker was so slow that the row went to another, or a refund was faster.
             return Outcome.NOTHING
@@ -212,6 +226,13 @@ def _deliver(claimed: Fulfillment, *, now: datetime) -> Outcome:
     return Outcome.WORKED
 
 
+def _locked(claimed: Fulfillment) -> Fulfillment:
+    fulfillment = transitions.lock_of(purchases.lock(claimed.purchase_id))
+    if fulfillment is None:
+        raise FulfillmentNotFound
+    return fulfillment
+
+
 def _leave_queue(fulfillment: Fulfillment, *changed: str) -> None:
     fulfillment.due_at, fulfillment.is_stalled = None, False
     fulfillment.save(update_fields=["due_at", "is_stalled", *changed])
@@ -221,7 +242,7 @@ def _leave_queue(fulfillment: Fulfillment, *changed: str) -> None:
 def _fail(claimed: Fulfillment, why: str, *, now: datetime) -> None:
     """Note what a person has to supply, once; it is looked for again by itself."""
     with transaction.atomic():
-        fulfillment = transitions.lock(claimed.pk)
+        fulfillment = _locked(claimed)
         if fulfillment.due_at != claimed.due_at:
             return
         clock = timezone.now()
@@ -243,7 +264,7 @@ def _fail(claimed: Fulfillment, why: str, *, now: datetime) -> None:
 def _put_off(claimed: Fulfillment, error: Exception, *, now: datetime) -> None:
     said = _said(error)
     with transaction.atomic():
-        fulfillment = transitions.lock(claimed.pk)
+        fulfillment = _locked(claimed)
         log_failure("deliver", fulfillment.purchase, error, attempts=fulfillment.attempts)
         if fulfillment.due_at != claimed.due_at:
             return

@@ -11,14 +11,25 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import UUIDField
 
 from fulfillment import announcements
 from fulfillment.errors import FulfillmentAlreadyResolved, FulfillmentNotFound, NotPaidFor
 from fulfillment.models import Fulfillment, FulfillmentTransition
 from fulfillment.states import FULFILL, REOPEN, REVOKE, Status, Transition
+from offers.prepared import Change, Given, Insert, Query
 from purchases import transitions as purchases
 from purchases.activity import log_activity
+from purchases.models import Purchase
 from purchases.states import Status as PurchaseStatus
+
+_CHANGE = Change(Fulfillment)
+_ENTRIES = Insert(FulfillmentTransition)
+_LOCKED = Query(
+    lambda: Fulfillment.objects.select_for_update(no_key=True).filter(
+        purchase=Given("purchase", UUIDField())
+    )
+)
 
 
 def lock(fulfillment_id: uuid.UUID) -> Fulfillment:
@@ -31,9 +42,17 @@ def lock(fulfillment_id: uuid.UUID) -> Fulfillment:
     )
     if purchase_id is None:
         raise FulfillmentNotFound
-    purchase = purchases.lock(purchase_id)
-    fulfillment = Fulfillment.objects.select_for_update(no_key=True).get(pk=fulfillment_id)
-    fulfillment.purchase = purchase
+    fulfillment = lock_of(purchases.lock(purchase_id))
+    if fulfillment is None:
+        raise FulfillmentNotFound
+    return fulfillment
+
+
+def lock_of(purchase: Purchase) -> Fulfillment | None:
+    """The same for a ``purchase`` that the caller has locked; ``None`` if it has no fulfilment."""
+    fulfillment = _LOCKED.first(purchase=purchase.pk)
+    if fulfillment is not None:
+        fulfillment.purchase = purchase
     return fulfillment
 
 
@@ -65,7 +84,7 @@ def apply(
         changes["is_stalled"] = False
     for field, value in changes.items():
         setattr(fulfillment, field, value)
-    fulfillment.save(update_fields=["status", *changes])
+    _CHANGE.run(fulfillment, {"status": fulfillment.status, **changes})
     written = record(
         fulfillment, transition.name, before, now=now, source=source, actor=actor, reason=reason
     )
@@ -94,7 +113,7 @@ def record(
     reason: str = "",
 ) -> FulfillmentTransition:
     """Write down that a fulfilment was made (``before`` is None) or changed, and log it."""
-    written = FulfillmentTransition.objects.create(
+    written = FulfillmentTransition(
         fulfillment=fulfillment,
         name=name,
         from_status=before or "",
@@ -104,6 +123,7 @@ def record(
         reason=reason[:500],
         created_at=now,
     )
+    _ENTRIES.run([written])
     said = {
         "source": source,
         "reason": reason or None,

@@ -124,11 +124,19 @@ class Query(Statement, Generic[M]):
 
     def first(self, **given: Any) -> M | None:
         """The first row's instance, or ``None``; the query says itself that it wants one."""
+        row = self._answer(given).fetchone()
+        return None if row is None else self._instance(row)
+
+    def all(self, **given: Any) -> list[M]:
+        """The instances of all rows."""
+        return [self._instance(row) for row in self._answer(given).fetchall()]
+
+    def _answer(self, given: dict[str, Any]) -> Any:
         if self._sql is not None and self._locks and not connection.in_atomic_block:
             raise TransactionManagementError("select_for_update needs transaction.atomic.")
-        row = self._send(given).fetchone()
-        if row is None:
-            return None
+        return self._send(given)
+
+    def _instance(self, row: Any) -> M:
         if self._converters:
             (row,) = self._compiler.apply_converters([row], self._converters)
         found = self._model.from_db(DEFAULT_DB_ALIAS, self._names, row[self._own])
@@ -247,21 +255,31 @@ class Insert(Generic[M]):
 
     def run(self, rows: Sequence[M]) -> None:
         """Store ``rows`` and give them their keys. Raises what ``bulk_create`` raises."""
+        for row, (key,) in zip(rows, self._insert(rows, "").fetchall(), strict=True):
+            _is_stored(row, key)
+
+    def run_once(self, row: M) -> bool:
+        """Store ``row`` unless there is its like already, and return whether it was stored.
+
+        The table's constraints say what its like is. Raises nothing because of them, and so leaves
+        the transaction as it is. Another transaction that is storing its like is waited for.
+        """
+        stored = self._insert([row], " ON CONFLICT DO NOTHING").fetchone()
+        if stored is not None:
+            _is_stored(row, stored[0])
+        return stored is not None
+
+    def _insert(self, rows: Sequence[M], on_conflict: str) -> Any:
         database: Any = connections[DEFAULT_DB_ALIAS]
-        sql = self._statement(len(rows))
-        cursor = database.prepared_cursor()
-        cursor.execute(
-            sql,
+        insert = self._statement(len(rows))
+        return _sent(
+            f"{insert}{on_conflict} RETURNING {_quoted(self._model._meta.pk.column)}",
             [
                 column.stored(getattr(row, column.name), database)
                 for row in rows
                 for column in self._columns
             ],
         )
-        for row, (key,) in zip(rows, cursor.fetchall(), strict=True):
-            row.pk = key
-            row._state.adding = False
-            row._state.db = DEFAULT_DB_ALIAS
 
     def _statement(self, rows: int) -> str:
         if rows not in self._sql:
@@ -273,6 +291,12 @@ class Insert(Generic[M]):
             # The names are our own models'.
             self._sql[rows] = (
                 f"INSERT INTO {name(meta.db_table)} ({', '.join(columns)}) "  # noqa: S608 - as said
-                f"VALUES {', '.join([places] * rows)} RETURNING {name(meta.pk.column)}"
+                f"VALUES {', '.join([places] * rows)}"
             )
         return self._sql[rows]
+
+
+def _is_stored(row: models.Model, key: Any) -> None:
+    row.pk = key
+    row._state.adding = False
+    row._state.db = DEFAULT_DB_ALIAS

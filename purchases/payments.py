@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import CharField
 
 from offers import money
 from offers.contention import retried
 from offers.errors import InsufficientInventory, SoldOut
+from offers.prepared import Given, Query
 from purchases import mail, refunds, transitions
 from purchases.activity import alert
 from purchases.errors import PaymentMismatch
@@ -27,12 +29,15 @@ from purchases.states import (
 )
 from purchases.stripe_objects import CheckoutSession
 
+_OF_SESSION = Query(
+    lambda: Purchase.objects.filter(checkout_session_id=Given("session", CharField()))
+)
 HELD = (Status.RESERVED, Status.AWAITING_PAYMENT, Status.PAYMENT_PROCESSING)
 
 
 def purchase_of(session: CheckoutSession) -> Purchase | None:
     """The purchase behind a session, also when the session's id never reached our database."""
-    by_id = Purchase.objects.filter(checkout_session_id=session.id).first()
+    by_id = _OF_SESSION.first(session=session.id)
     if by_id is not None:
         return by_id
     try:

@@ -20,6 +20,7 @@ from django.utils import timezone
 from offers import metrics, row_queue
 from offers.contention import drop_broken_connection, lock_wait
 from offers.errors import DomainError, database_is_busy
+from offers.prepared import Insert
 from offers.wake import wake
 from purchases import disputes, payments, refunds, stripe_gateway, stripe_objects
 from purchases.activity import alert
@@ -37,6 +38,8 @@ INLINE_LOCK_WAIT = 1000
 ATTEMPTS = 12
 # What is in Stripe's or the database's way, and not in the event, is tried again without counting.
 PUT_OFF = timedelta(seconds=15)
+
+_NEW = Insert(StripeEvent)
 
 
 class AskStripeLater(Exception):
@@ -70,17 +73,17 @@ def receive(payload: bytes, signature: str, *, now: datetime) -> StripeEvent:
 
 def store(data: dict[str, Any], *, now: datetime) -> tuple[StripeEvent, bool]:
     """Store an event once and return it, and whether it is new; a new one is the caller's to do."""
-    return StripeEvent.objects.get_or_create(
+    event = StripeEvent(
         id=data["id"],
-        defaults={
-            "type": data["type"],
-            "created": datetime.fromtimestamp(data["created"], UTC),
-            "payload": data,
-            "received_at": now,
-            "attempts": 1,
-            "due_at": timezone.now() + LEASE,
-        },
+        type=data["type"],
+        created=datetime.fromtimestamp(data["created"], UTC),
+        payload=data,
+        received_at=now,
+        attempts=1,
+        due_at=timezone.now() + LEASE,
     )
+    is_new = _NEW.run_once(event)
+    return event if is_new else StripeEvent.objects.get(pk=event.pk), is_new
 
 
 def process(

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.db.models import UUIDField
 from django.urls import reverse
 
 from fulfillment.digital import codes, links
@@ -12,10 +13,14 @@ from fulfillment.digital.models import AccessCode, DigitalContent, DigitalDelive
 from fulfillment.errors import CannotDeliver
 from fulfillment.models import Fulfillment
 from offers.models import Offer
+from offers.prepared import Given, Insert, Query
 from purchases import mail
 
 # What ``describe`` reads, as lookups from the fulfilment.
 PREFETCH: tuple[str, ...] = ("digital_delivery__content", "access_codes")
+
+_CONTENT = Query(lambda: DigitalContent.objects.filter(offer=Given("offer", UUIDField())))
+_NEW = Insert(DigitalDelivery)
 
 NOTHING_SET_UP = (
     "There is no content yet: upload a file, give an address or import access codes on the offer's "
@@ -29,12 +34,12 @@ def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
     Raises ``CannotDeliver``. A second time it gives the same codes and sends no second e-mail.
     """
     purchase = fulfillment.purchase
-    content = DigitalContent.objects.filter(offer_id=purchase.offer_id).first()
+    content = _CONTENT.first(offer=purchase.offer_id)
     if content is None or not (content.can_be_opened or content.gives_access_codes):
         raise CannotDeliver(NOTHING_SET_UP)
     if content.gives_access_codes:
         codes.give(fulfillment, quantity=purchase.quantity, now=now)
-    DigitalDelivery.objects.get_or_create(fulfillment=fulfillment, defaults={"content": content})
+    _NEW.run_once(DigitalDelivery(fulfillment=fulfillment, content=content))
     mail.enqueue(purchase, "content_ready", now=now)
     return True
 

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import UUIDField
 
+from offers.prepared import Given, Query
 from offers.wake import wake
 from purchases.errors import EndpointInactive
 from purchases.subscribers.models import WebhookDelivery, WebhookEndpoint
@@ -26,6 +28,14 @@ TYPES = {
 }
 # Sent on demand only, whatever the endpoint chose.
 TEST = "webhook.test"
+# The task that sends them.
+SWEEP = "purchases.deliver_webhooks"
+
+_ACTIVE = Query(
+    lambda: WebhookEndpoint.objects.filter(
+        organization=Given("organization", UUIDField()), is_active=True
+    ).only("pk", "event_types")
+)
 
 
 def publish(
@@ -45,8 +55,7 @@ def publish(
     """
     if type not in TYPES:
         raise ValueError(f"{type!r} is no event: add it to purchases.subscribers.publishing.TYPES.")
-    active = WebhookEndpoint.objects.filter(organization_id=organization_id, is_active=True)
-    wanting = [e for e in active.only("pk", "event_types") if e.wants(type)]
+    wanting = [e for e in _ACTIVE.all(organization=organization_id) if e.wants(type)]
     if wanting:
         _store(wanting, type=type, key=key, data=data, now=now)
 
@@ -85,4 +94,4 @@ def _store(
         ],
         ignore_conflicts=True,
     )
-    transaction.on_commit(lambda: wake("purchases.deliver_webhooks"))
+    transaction.on_commit(lambda: wake(SWEEP, together=SWEEP))
