@@ -9,11 +9,11 @@ nothing in it is escaped. ``emails/<occasion>.html`` extends ``emails/base.html`
 ``subject``; the occasions in ``CONTEXT`` get more.
 
 What "once" means: there is one row an occasion, one process at a time has it, and it is marked as
-sent when the mail server has accepted the message, before anything else is done, even before the
-connection is ended. Still, acceptance and mark are not one step: if the process dies between them,
-or the server's "250" is lost on the way (RFC 1047), then the message goes out again after the
-lease. Both copies have the same ``Message-ID``, by which most mail systems show a person only one.
-Marking first would lose messages instead.
+sent when the mail server has accepted the message, before anything else is done, be it the next
+message or the end of the connection. Still, acceptance and mark are not one step: if the process
+dies between them, or the server's "250" is lost on the way (RFC 1047), then the message goes out
+again after the lease. Both copies have the same ``Message-ID``, by which most mail systems show a
+person only one. Marking first would lose messages instead.
 """
 
 import base64
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parseaddr
 from smtplib import SMTPDataError, SMTPRecipientsRefused
-from typing import Any
+from typing import Any, Self
 
 import stamina
 from django.conf import settings
@@ -44,6 +44,7 @@ from django.utils.text import wrap
 from offers import row_queue
 from offers.contention import drop_broken_connection
 from offers.models import Offer
+from offers.prepared import Insert
 from offers.wake import wake
 from purchases import placements
 from purchases.activity import log_activity, log_failure
@@ -57,6 +58,9 @@ ATTEMPTS = 100
 # RFC 5322 (2.1.1) wants no longer lines of text; longer words, such as links, stay whole.
 WIDTH = 78
 
+_NEW = Insert(Email)
+# Servers may take no more in one session: some Exchange servers twenty.
+MESSAGES_A_SESSION = 20
 # One thread of a process talks to the mail server. If that hangs, the worker's other threads are
 # there for holds and refunds.
 _sender = threading.Lock()
@@ -106,25 +110,26 @@ def enqueue(
     """
     for kind in ("txt", "html"):
         get_template(f"emails/{occasion}.{kind}")
-    Email.objects.get_or_create(
+    email = Email(
         purchase=purchase,
         occasion=occasion,
         reference=reference,
-        defaults={
-            "attachments": [
-                {
-                    "name": attachment.name,
-                    "mimetype": attachment.mimetype,
-                    "content": base64.b64encode(attachment.content).decode(),
-                }
-                for attachment in attachments
-            ],
-            "due_at": now,
-            "created_at": now,
-            "requested_by": requested_by,
-        },
+        attachments=[
+            {
+                "name": attachment.name,
+                "mimetype": attachment.mimetype,
+                "content": base64.b64encode(attachment.content).decode(),
+            }
+            for attachment in attachments
+        ],
+        due_at=now,
+        created_at=now,
+        requested_by=requested_by,
     )
-    transaction.on_commit(lambda: wake("purchases.send_emails"))
+    if _NEW.run_once(email):
+        transaction.on_commit(
+            lambda: wake("purchases.send_emails", together="purchases.send_emails")
+        )
 
 
 # -- Sending them ---------------------------------------------------------------------------------
@@ -153,12 +158,13 @@ def send_due(*, now: datetime, limit: int = 200, until: float = math.inf) -> int
     if not _sender.acquire(blocking=False):
         return 0
     try:
-        return _send_waiting(now, limit, until)
+        with Session() as session:
+            return _send_waiting(session, now, limit, until)
     finally:
         _sender.release()
 
 
-def _send_waiting(now: datetime, limit: int, until: float) -> int:
+def _send_waiting(session: "Session", now: datetime, limit: int, until: float) -> int:
     sent = 0
     for _ in row_queue.in_time(range(limit), until):
         clock = timezone.now()
@@ -175,7 +181,7 @@ def _send_waiting(now: datetime, limit: int, until: float) -> int:
             log_activity("email_without_address", purchase, occasion=email.occasion)
             continue
         try:
-            _send(email, purchase)
+            _send(session, email, purchase)
         except Undelivered as error:
             _put_off(email, purchase, error, for_good=error.is_final)
             if not error.is_about_this_message:
@@ -197,30 +203,70 @@ def has_address(user: User) -> bool:
     return True
 
 
-def _send(email: Email, purchase: Purchase) -> None:
+def _send(session: "Session", email: Email, purchase: Purchase) -> None:
     """Hand one message to the server. Raises Undelivered, and whatever a template does."""
-    hand_over(message(email, purchase), accepted=lambda: _mark_as_sent(email))
+    session.hand_over(message(email, purchase), accepted=lambda: _mark_as_sent(email))
     log_activity("email", purchase, occasion=email.occasion)
 
 
-def hand_over(text: EmailMultiAlternatives, *, accepted: Callable[[], None]) -> None:
-    """Give one message to the mail server, and call ``accepted`` before anything else can fail.
+class Session:
+    """A session with the mail server: one message after another over the same connection.
 
-    Called by whoever sends rows of a queue, outside any transaction. Raises ``Undelivered``.
+    To connect, agree on TLS and log in takes longer than to hand a message over. Used by one sweep
+    of a queue, as a context; the first message begins it.
     """
-    connection.close()  # a mail server takes its time
-    server = get_connection()
-    try:
+
+    def __init__(self) -> None:
+        self._server = get_connection()
+        self._accepted = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._end()
+
+    def hand_over(self, text: EmailMultiAlternatives, *, accepted: Callable[[], None]) -> None:
+        """Give the server one message, and call ``accepted`` before anything else can fail.
+
+        Called outside any transaction. Raises ``Undelivered``.
+        """
+        connection.close()  # a mail server takes its time
         try:
+            if not self._goes_on():
+                self._end()
             # Opened first: the backend then doesn't end the connection before it tells us.
-            server.open()
-            server.send_messages([text])
-        except OSError as error:  # those of smtplib too
-            raise Undelivered(error, text.to[0]) from None
+            self._server.open()
+            self._server.send_messages([text])
+        except Exception as error:
+            # Nobody knows which word the server is waiting for.
+            self._end()
+            if isinstance(error, OSError):  # those of smtplib too
+                raise Undelivered(error, text.to[0]) from None
+            raise
+        self._accepted += 1
         accepted()
-    finally:
+
+    def _goes_on(self) -> bool:
+        """Whether the connection, if there is one yet, is good for another message.
+
+        The server may have ended it meanwhile, and a message that fails is put off for a while.
+        """
+        smtp = getattr(self._server, "connection", None)  # other backends have none
+        if smtp is None:
+            return True
+        if self._accepted >= MESSAGES_A_SESSION:
+            return False
+        try:
+            code, _ = smtp.noop()
+        except OSError:
+            return False
+        return bool(code == 250)
+
+    def _end(self) -> None:
+        self._accepted = 0
         with suppress(OSError):  # accepted is accepted, however the server says goodbye
-            server.close()
+            self._server.close()
 
 
 # A restart of PostgreSQL at this very moment is worth waiting for, well within the lease.

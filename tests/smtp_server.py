@@ -31,6 +31,8 @@ class MailServer:
         self.after: Step | None = None
         self.at_quit: Step | None = None
         self.is_dropping = False
+        # What NOOP is answered with; "" ends the connection instead.
+        self.noop = OK
         self._controller = Controller(self, hostname="127.0.0.1", port=free_port())
 
     @property
@@ -92,6 +94,13 @@ class MailServer:
         if self.is_dropping:
             server.transport.abort()
         return OK
+
+    async def handle_NOOP(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, arg: str
+    ) -> str:
+        if not self.noop:
+            server.transport.abort()
+        return self.noop
 
     async def handle_QUIT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope

@@ -302,6 +302,34 @@ def test_server_that_hangs_up_delays_and_the_copy_has_the_same_message_id(
     assert part(first, "plain") == part(second, "plain")
 
 
+def test_messages_of_a_sweep_share_connections_of_twenty_each(server: MailServer) -> None:
+    for number in range(25):
+        tell(bought(f"buyer{number}@example.com"))
+    assert send() == len(server.letters) == 25
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("answer", ["421 4.7.0 Enough for now", ""], ids=["421", "gone"])
+def test_server_that_ends_a_session_between_messages_delays_none(
+    server: MailServer, answer: str
+) -> None:
+    server.noop = answer
+    for number in range(3):
+        tell(bought(f"buyer{number}@example.com"))
+    assert send() == server.connections == 3
+    assert set(Email.objects.values_list("attempts", flat=True)) == {1}
+
+
+def test_message_after_a_refused_one_comes_over_a_connection_of_its_own(
+    server: MailServer,
+) -> None:
+    server.at_data["buyer0@example.com"] = "451 4.7.1 Come back later"
+    for number in range(3):
+        tell(bought(f"buyer{number}@example.com"))
+    assert send() == server.connections == 2
+    assert sorted(server.recipients) == ["buyer1@example.com", "buyer2@example.com"]
+
+
 def test_server_that_hangs_after_it_accepted_gets_no_second_copy(
     server: MailServer, settings: Any
 ) -> None:

@@ -72,7 +72,8 @@ def send_due(*, now: datetime, limit: int = 200, until: float = math.inf) -> int
         return 0
     try:
         _forget(now)
-        return _send_waiting(now, limit, until)
+        with mail.Session() as session:
+            return _send_waiting(session, now, limit, until)
     finally:
         _sender.release()
 
@@ -83,7 +84,7 @@ def _forget(now: datetime) -> None:
     AccountLetter.objects.filter(created_at__lt=now - longest).delete()
 
 
-def _send_waiting(now: datetime, limit: int, until: float) -> int:
+def _send_waiting(session: mail.Session, now: datetime, limit: int, until: float) -> int:
     sent = 0
     for _ in row_queue.in_time(range(limit), until):
         clock = timezone.now()
@@ -95,7 +96,7 @@ def _send_waiting(now: datetime, limit: int, until: float) -> int:
             break
         letter = claimed[0]
         try:
-            sent += _send(letter)
+            sent += _send(session, letter)
         except mail.Undelivered as error:
             _put_off(letter, error, now=now, for_good=error.is_final)
             if not error.is_about_this_message:
@@ -106,7 +107,7 @@ def _send_waiting(now: datetime, limit: int, until: float) -> int:
     return sent
 
 
-def _send(letter: AccountLetter) -> bool:
+def _send(session: mail.Session, letter: AccountLetter) -> bool:
     """Hand one letter to the server, if there is one to send. Raises ``mail.Undelivered``."""
     content = _content(letter)
     if content is None:
@@ -120,7 +121,7 @@ def _send(letter: AccountLetter) -> bool:
             to=letter.address,
             number=letter.pk.hex,
         )
-    mail.hand_over(text, accepted=lambda: _settle(letter, is_needed=occasion == CONFIRM))
+    session.hand_over(text, accepted=lambda: _settle(letter, is_needed=occasion == CONFIRM))
     logger.info("letter", kind=letter.kind, letter_id=str(letter.pk))
     return True
 
