@@ -217,7 +217,7 @@ class Session:
     """
 
     def __init__(self) -> None:
-        self._server = get_connection()
+        self._server: Any = None
         self._accepted = 0
 
     def __enter__(self) -> Self:
@@ -233,8 +233,9 @@ class Session:
         """
         connection.close()  # a mail server takes its time
         try:
-            if not self._goes_on():
+            if self._server is None or not self._goes_on():
                 self._end()
+                self._server = get_connection()
             # Opened first: the backend then doesn't end the connection before it tells us.
             self._server.open()
             self._server.send_messages([text])
@@ -248,14 +249,13 @@ class Session:
         accepted()
 
     def _goes_on(self) -> bool:
-        """Whether the connection, if there is one yet, is good for another message.
+        """Whether the connection is good for another message.
 
         The server may have ended it meanwhile, and a message that fails is put off for a while.
         """
-        smtp = getattr(self._server, "connection", None)  # other backends have none
-        if smtp is None:
-            return True
-        if self._accepted >= MESSAGES_A_SESSION:
+        # Other backends have none; Django's for files would put all messages into one.
+        smtp = getattr(self._server, "connection", None)
+        if smtp is None or self._accepted >= MESSAGES_A_SESSION:
             return False
         try:
             code, _ = smtp.noop()
@@ -264,9 +264,10 @@ class Session:
         return bool(code == 250)
 
     def _end(self) -> None:
-        self._accepted = 0
-        with suppress(OSError):  # accepted is accepted, however the server says goodbye
-            self._server.close()
+        server, self._server, self._accepted = self._server, None, 0
+        if server is not None:
+            with suppress(OSError):  # accepted is accepted, however the server says goodbye
+                server.close()
 
 
 # A restart of PostgreSQL at this very moment is worth waiting for, well within the lease.

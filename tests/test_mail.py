@@ -320,6 +320,16 @@ def test_server_that_ends_a_session_between_messages_delays_none(
     assert set(Email.objects.values_list("attempts", flat=True)) == {1}
 
 
+def test_messages_of_a_sweep_that_go_to_files_are_a_file_each(
+    settings: Any, tmp_path: Path
+) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    settings.EMAIL_FILE_PATH = tmp_path
+    for number in range(3):
+        tell(bought(f"buyer{number}@example.com"))
+    assert send() == len(list(tmp_path.iterdir())) == 3
+
+
 def test_message_after_a_refused_one_comes_over_a_connection_of_its_own(
     server: MailServer,
 ) -> None:
