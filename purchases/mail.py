@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parseaddr
-from smtplib import SMTPDataError, SMTPRecipientsRefused
+from smtplib import SMTP, SMTPDataError, SMTPRecipientsRefused, SMTPSenderRefused
 from typing import Any, Self
 
 import stamina
@@ -149,19 +149,20 @@ class Undelivered(Exception):
         )
 
 
-def send_due(*, now: datetime, limit: int = 200, until: float = math.inf) -> int:
+def send_due(*, now: datetime, limit: int = 5000, until: float = math.inf) -> int:
     """Send what is waiting; called by the sweep and its nudge, outside any transaction.
 
     Returns how many the server took: none at once where another thread of this process is at it,
     which also finds what comes meanwhile. It ends when the server would take nothing of anybody.
     """
-    if not _sender.acquire(blocking=False):
-        return 0
-    try:
-        with Session() as session:
+    # The farewell comes after the release: what is stored while it takes finds nobody at it.
+    with Session() as session:
+        if not _sender.acquire(blocking=False):
+            return 0
+        try:
             return _send_waiting(session, now, limit, until)
-    finally:
-        _sender.release()
+        finally:
+            _sender.release()
 
 
 def _send_waiting(session: "Session", now: datetime, limit: int, until: float) -> int:
@@ -233,12 +234,7 @@ class Session:
         """
         connection.close()  # a mail server takes its time
         try:
-            if self._server is None or not self._goes_on():
-                self._end()
-                self._server = get_connection()
-            # Opened first: the backend then doesn't end the connection before it tells us.
-            self._server.open()
-            self._server.send_messages([text])
+            self._give(text)
         except Exception as error:
             # Nobody knows which word the server is waiting for.
             self._end()
@@ -248,6 +244,24 @@ class Session:
         self._accepted += 1
         accepted()
 
+    def _give(self, text: EmailMultiAlternatives) -> None:
+        if self._server is None or not self._goes_on():
+            self._begin()
+        try:
+            self._server.send_messages([text])
+        except SMTPSenderRefused:
+            if not self._accepted:
+                raise
+            # It takes fewer a session than we thought, and has nothing of this message yet.
+            self._begin()
+            self._server.send_messages([text])
+
+    def _begin(self) -> None:
+        self._end()
+        self._server = get_connection()
+        # The backend then doesn't end the connection before it tells us.
+        self._server.open()
+
     def _goes_on(self) -> bool:
         """Whether the connection is good for another message.
 
@@ -255,7 +269,7 @@ class Session:
         """
         # Other backends have none; Django's for files would put all messages into one.
         smtp = getattr(self._server, "connection", None)
-        if smtp is None or self._accepted >= MESSAGES_A_SESSION:
+        if not isinstance(smtp, SMTP) or self._accepted >= MESSAGES_A_SESSION:
             return False
         try:
             code, _ = smtp.noop()

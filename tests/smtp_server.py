@@ -23,6 +23,8 @@ class MailServer:
         self.letters: list[EmailMessage] = []
         self.recipients: list[str] = []
         self.connections = 0
+        # How many messages it takes in one session.
+        self.most = 1000
         # Address -> the answer to its RCPT, or to the DATA that follows.
         self.at_rcpt: dict[str, str] = {}
         self.at_data: dict[str, str] = {}
@@ -66,6 +68,15 @@ class MailServer:
         self.connections += 1
         session.host_name = hostname
         return responses
+
+    async def handle_MAIL(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Any
+    ) -> str:
+        session.given = getattr(session, "given", 0) + 1
+        if session.given > self.most:
+            return "421 4.7.0 Too many messages in this session"
+        envelope.mail_from = address
+        return OK
 
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Any

@@ -65,6 +65,14 @@ def send(*, later: float = 0) -> int:
     return mail.send_due(now=timezone.now() + timedelta(minutes=later))
 
 
+def send_and_disconnect() -> None:
+    """The sweep, in a thread of a test."""
+    try:
+        send()
+    finally:
+        connection.close()
+
+
 def states() -> dict[str, str]:
     rows = Email.objects.select_related("purchase__user")
     return {row.purchase.user.email: row.state for row in rows}
@@ -318,6 +326,56 @@ def test_server_that_ends_a_session_between_messages_delays_none(
         tell(bought(f"buyer{number}@example.com"))
     assert send() == server.connections == 3
     assert set(Email.objects.values_list("attempts", flat=True)) == {1}
+
+
+def test_server_that_takes_few_messages_a_session_delays_none(server: MailServer) -> None:
+    server.most = 2
+    for number in range(5):
+        tell(bought(f"buyer{number}@example.com"))
+    assert send() == len(server.letters) == 5
+    assert server.connections == 3
+    assert set(Email.objects.values_list("attempts", flat=True)) == {1}
+
+
+def test_server_that_takes_nothing_of_ours_ends_the_sweep(server: MailServer) -> None:
+    server.most = 0
+    for number in range(3):
+        tell(bought(f"buyer{number}@example.com"))
+    assert send() == 0
+    assert server.connections == 1
+
+
+def test_message_that_comes_during_the_farewell_is_sent_by_whoever_it_wakes(
+    server: MailServer,
+) -> None:
+    farewell, goes_on = threading.Event(), threading.Event()
+
+    async def wait() -> None:
+        server.at_quit = None
+        farewell.set()
+        await asyncio.to_thread(goes_on.wait, 30)
+
+    server.at_quit = wait
+    tell(bought("first@example.com"))
+    sweep = threading.Thread(target=send_and_disconnect)
+    sweep.start()
+    assert farewell.wait(30)
+    tell(bought("second@example.com"))
+    assert send() == 1
+    goes_on.set()
+    sweep.join()
+    assert server.recipients == ["first@example.com", "second@example.com"]
+
+
+def test_each_new_message_wakes_the_worker_and_those_of_a_rush_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    woken: list[Any] = []
+    monkeypatch.setattr(mail, "wake", lambda name, together: woken.append((name, together)))
+    purchase = bought()
+    for _ in range(2):
+        tell(purchase)
+    assert woken == [("purchases.send_emails", "purchases.send_emails")]
 
 
 def test_messages_of_a_sweep_that_go_to_files_are_a_file_each(

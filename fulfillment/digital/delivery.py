@@ -39,7 +39,8 @@ def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
         raise CannotDeliver(NOTHING_SET_UP)
     if content.gives_access_codes:
         codes.give(fulfillment, quantity=purchase.quantity, now=now)
-    _NEW.run_once(DigitalDelivery(fulfillment=fulfillment, content=content))
+    # By its id, or the fulfilment would take this for its delivery where it has one already.
+    _NEW.run_once(DigitalDelivery(fulfillment_id=fulfillment.pk, content=content))
     mail.enqueue(purchase, "content_ready", now=now)
     return True
 

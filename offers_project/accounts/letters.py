@@ -68,14 +68,15 @@ def send_due(*, now: datetime, limit: int = 200, until: float = math.inf) -> int
     Outside any transaction. Returns how many letters the server took; none at once where another
     thread of this process is at it.
     """
-    if not _sender.acquire(blocking=False):
-        return 0
-    try:
-        _forget(now)
-        with mail.Session() as session:
+    # The farewell comes after the release: what is stored while it takes finds nobody at it.
+    with mail.Session() as session:
+        if not _sender.acquire(blocking=False):
+            return 0
+        try:
+            _forget(now)
             return _send_waiting(session, now, limit, until)
-    finally:
-        _sender.release()
+        finally:
+            _sender.release()
 
 
 def _forget(now: datetime) -> None:
