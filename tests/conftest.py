@@ -187,4 +187,14 @@ def deliver_now(purchase_id: Any) -> Fulfillment:
     return Fulfillment.objects.select_related("purchase").get(purchase=purchase_id)
 
 
+def blocked_backends() -> int:
+    """How many wait for somebody else's lock in this database."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
+        )
+        return int(cursor.fetchone()[0])
+
+
 LATER = timedelta(minutes=16)

@@ -10,7 +10,7 @@ import pytest
 import waffle
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
-from django.db import connection, models, transaction
+from django.db import models, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -25,7 +25,7 @@ from purchases.bulk import jobs, kinds
 from purchases.models import Email, StripeEvent, WebhookEndpoint
 from purchases.states import Status
 from purchases.subscribers import publishing
-from tests.conftest import at_once, counters
+from tests.conftest import at_once, blocked_backends, counters
 from tests.factories import (
     DisputeFactory,
     EventFactory,
@@ -311,15 +311,6 @@ def test_form_is_judged_by_what_was_sold_while_it_was_saved(
     assert set(answers[0]) == fields
     assert counters(offer) == (0, 4)
     assert (offer.inventory_total, offer.price) == (10, 50)
-
-
-def blocked_backends() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
-        )
-        return int(cursor.fetchone()[0])
 
 
 @pytest.mark.parametrize("sent", [{"price": "49"}, {"currency": "EUR"}], ids=str)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from django.core import mail as outbox
-from django.db import connection, transaction
+from django.db import transaction
 from django.template.loader import render_to_string
 from django.test import Client
 from django.utils import timezone
@@ -21,7 +21,7 @@ from offers.models import Offer
 from offers_project.local.demo_data import create_demo, recordings
 from purchases import mail, refunds
 from purchases.models import Email, Purchase
-from tests.conftest import at_once, buy, deliver_now
+from tests.conftest import at_once, blocked_backends, buy, deliver_now
 from tests.digital_content import (
     BYTES,
     content_offer,
@@ -267,20 +267,11 @@ def test_codes_that_another_worker_may_give_back_are_waited_for() -> None:
             target=lambda: outcome.extend(at_once([lambda: deliver_now(second.pk).status]))
         )
         other.start()
-        while not waits_for_a_lock():
+        while not blocked_backends():
             assert other.is_alive(), outcome
         transaction.set_rollback(True)
     other.join()
     assert outcome == [Status.FULFILLED]
-
-
-def waits_for_a_lock() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
-        )
-        return bool(cursor.fetchone()[0])
 
 
 def test_free_code_is_not_deleted_while_it_is_given_away() -> None:
@@ -298,7 +289,7 @@ def test_free_code_is_not_deleted_while_it_is_given_away() -> None:
             target=lambda: outcome.extend(at_once([lambda: codes.delete_free(offer.pk, [code.pk])]))
         )
         deleting.start()
-        while not waits_for_a_lock():
+        while not blocked_backends():
             assert deleting.is_alive(), outcome
     deleting.join()
     assert (outcome, given(offer)) == ([0], ["CODE-00000"])

@@ -18,7 +18,7 @@ from rest_framework.test import APIClient
 from offers import inventory
 from offers.models import Event, Membership, Offer
 from purchases.states import Status
-from tests.conftest import at_once, code, counters
+from tests.conftest import at_once, blocked_backends, code, counters
 from tests.factories import (
     EventFactory,
     EventSessionFactory,
@@ -826,15 +826,6 @@ def while_the_row_is_held(
         meanwhile()
     waiting.join()
     return answers[0]
-
-
-def blocked_backends() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
-        )
-        return int(cursor.fetchone()[0])
 
 
 def sell(offer: Offer, quantity: int) -> Callable[[], Any]:

@@ -17,6 +17,7 @@ from offers import inventory
 from offers.models import Event, Offer
 from offers.prepared import Change, Given, Insert, Query, Row, _Column
 from purchases.models import Email, Purchase, PurchaseTransition
+from tests.conftest import at_once, blocked_backends
 from tests.factories import EventFactory, OfferFactory, PurchaseFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -85,6 +86,32 @@ def test_insert_once_leaves_what_is_there_and_the_transaction_goes_on() -> None:
     assert not first._state.adding
     assert again.pk is None
     assert again._state.adding
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_insert_once_waits_for_who_is_storing_the_like_and_stores_it_if_they_do_not(
+    is_kept: bool,
+) -> None:
+    purchase, now = PurchaseFactory(), timezone.now()
+    emails, stored = Insert(Email), list[Any]()
+
+    def store() -> bool:
+        with transaction.atomic():
+            return emails.run_once(
+                Email(purchase=purchase, occasion="one", due_at=now, created_at=now)
+            )
+
+    second = threading.Thread(target=lambda: stored.extend(at_once([store])))
+    with transaction.atomic():
+        assert store()
+        second.start()
+        while not blocked_backends():
+            assert second.is_alive(), stored
+        transaction.set_rollback(not is_kept)
+    second.join()
+    assert stored == [not is_kept]
+    assert purchase.emails.count() == 1
 
 
 def test_query_of_many_answers_with_all_rows_as_the_orm_would_have() -> None:
