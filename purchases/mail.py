@@ -59,7 +59,7 @@ ATTEMPTS = 100
 WIDTH = 78
 
 _NEW = Insert(Email)
-# Servers may take no more in one session: some Exchange servers twenty.
+# Servers limit them, each in its own way. For one that takes fewer, see `Session`.
 MESSAGES_A_SESSION = 20
 # One thread of a process talks to the mail server. If that hangs, the worker's other threads are
 # there for holds and refunds.
