@@ -65,14 +65,6 @@ def send(*, later: float = 0) -> int:
     return mail.send_due(now=timezone.now() + timedelta(minutes=later))
 
 
-def send_and_disconnect() -> None:
-    """The sweep, in a thread of a test."""
-    try:
-        send()
-    finally:
-        connection.close()
-
-
 def states() -> dict[str, str]:
     rows = Email.objects.select_related("purchase__user")
     return {row.purchase.user.email: row.state for row in rows}
@@ -357,7 +349,7 @@ def test_message_that_comes_during_the_farewell_is_sent_by_whoever_it_wakes(
 
     server.at_quit = wait
     tell(bought("first@example.com"))
-    sweep = threading.Thread(target=send_and_disconnect)
+    sweep = threading.Thread(target=lambda: at_once([send]))
     sweep.start()
     assert farewell.wait(30)
     tell(bought("second@example.com"))
