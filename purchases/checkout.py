@@ -35,11 +35,7 @@ from purchases.errors import (
     ProviderUnreachable,
 )
 from purchases.models import Purchase
-from purchases.states import (
-    OPEN_CHECKOUT,
-    ReleaseReason,
-    Status,
-)
+from purchases.states import ReleaseReason, Status
 from purchases.stripe_objects import CheckoutSession
 
 TOO_LATE = _("This took too long and the hold has ended: try again.")
@@ -228,23 +224,13 @@ def _next_attempt(purchase: Purchase, error: PaymentProviderUnavailable) -> Purc
 @retried
 def _record_session(purchase: Purchase, session: CheckoutSession) -> Purchase:
     now = timezone.now()
-    known_event: Any = Purchase._meta.get_field("event").get_cached_value(purchase, default=None)
+    opened: Any = {"session_id": session.id, "url": session.url, "expires_at": session.expires_at}
+    if transitions.open_checkout(purchase, **opened, now=now, source="api"):
+        return purchase
     with transaction.atomic():
         purchase = transitions.lock(purchase.pk)
-        if known_event is not None:
-            purchase.event = known_event  # the answer names it: a question less for the database
-        if purchase.status == Status.RESERVED and not purchase.is_ending(now):
-            return transitions.apply(
-                purchase,
-                OPEN_CHECKOUT,
-                now=now,
-                source="api",
-                checkout_session_id=session.id,
-                checkout_url=session.url,
-                checkout_expires_at=session.expires_at,
-                checkout_request=None,
-                checkout_failed_at=None,
-            )
+        if transitions.open_checkout(purchase, **opened, now=now, source="api"):
+            return purchase  # whoever was ending the hold has let it be
         if purchase.checkout_session_id == session.id and purchase.status != Status.RELEASED:
             return purchase  # a second request with the same key, or the webhook, was faster
         # Nobody is given this session: the hold has ended, is ending, or lives in another one.

@@ -11,11 +11,11 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import UUIDField
+from django.db.models import DateTimeField, Q, TextField, UUIDField
 
 from offers import inventory
 from offers.models import Offer
-from offers.prepared import Change, Given, Insert, Query
+from offers.prepared import Change, Given, Insert, Query, Update
 from offers.wake import wake
 from purchases import mirror
 from purchases.activity import log_activity
@@ -24,6 +24,7 @@ from purchases.models import Purchase, PurchaseTransition
 from purchases.states import (
     FULFILLMENT_HEARS_OF,
     OCCUPIES,
+    OPEN_CHECKOUT,
     RELEASE,
     ReleaseReason,
     Status,
@@ -34,6 +35,28 @@ from purchases.states import (
 _NEW = Insert(Purchase)
 _CHANGE = Change(Purchase)
 _ENTRIES = Insert(PurchaseTransition)
+# Of a purchase whose session is known.
+_HAS_SESSION = {
+    "status": OPEN_CHECKOUT.target,
+    "checkout_request": None,
+    "checkout_failed_at": None,
+}
+_OPENED = Update(
+    lambda: (
+        Purchase.objects.filter(
+            # As ``is_ending`` of the model says.
+            Q(ending_until__isnull=True) | Q(ending_until__lte=Given("now", DateTimeField())),
+            pk=Given("purchase", UUIDField()),
+            status=Given("before", TextField()),
+        ),
+        {
+            "checkout_session_id": Given("checkout_session_id", TextField()),
+            "checkout_url": Given("checkout_url", TextField()),
+            "checkout_expires_at": Given("checkout_expires_at", DateTimeField()),
+            **_HAS_SESSION,
+        },
+    )
+)
 _LOCKED = Query(
     lambda: Purchase.objects.select_for_update(of=("self",), no_key=True).filter(
         pk=Given("purchase", UUIDField())
@@ -76,8 +99,7 @@ def create(
         purchase.status = step.target
         entries.append(_entry(purchase, step.name, before, step.target, **how, reason=reason))
     purchase.fulfillment_due = purchase.status in FULFILLMENT_HEARS_OF
-    _NEW.run([purchase])
-    _ENTRIES.run(entries)
+    _ENTRIES.run_with(_NEW, purchase, entries)
     _take(purchase, OCCUPIES[Status(purchase.status)], seen)
     _tell(purchase, entries)
 
@@ -118,6 +140,42 @@ def apply(
         setattr(purchase, field, value)
     _tell(purchase, [entry])
     return purchase
+
+
+def open_checkout(
+    purchase: Purchase,
+    *,
+    session_id: str,
+    url: str,
+    expires_at: datetime,
+    now: datetime,
+    source: str,
+) -> bool:
+    """Do ``OPEN_CHECKOUT`` on a purchase, locked or not, and return whether it could be done.
+
+    Called by checkout with Stripe's answer. No stock moves, so the row's lock is needed for one
+    statement only, which changes the row if its status is what was read and nobody is ending the
+    hold, and writes the ``PurchaseTransition``. Otherwise nothing has changed.
+    """
+    before = Status(purchase.status)
+    if before not in OPEN_CHECKOUT.sources:
+        return False
+    entry = _entry(
+        purchase, OPEN_CHECKOUT.name, before, OPEN_CHECKOUT.target,
+        now=now, source=source, actor=None,
+    )  # fmt: skip
+    session = {
+        "checkout_session_id": session_id,
+        "checkout_url": url,
+        "checkout_expires_at": expires_at,
+    }
+    found = {"purchase": purchase.pk, "before": before, "now": now}
+    if not _ENTRIES.run_if(_OPENED, entry, **found, **session):
+        return False
+    for field, value in {**session, **_HAS_SESSION}.items():
+        setattr(purchase, field, value)
+    _tell(purchase, [entry])
+    return True
 
 
 def release(

@@ -13,11 +13,11 @@ from django.utils import timezone
 
 from offers import inventory
 from offers.models import Offer
-from purchases import checkout, holds, stripe_catalog, stripe_gateway
+from purchases import checkout, holds, stripe_catalog, stripe_gateway, transitions
 from purchases.errors import ProviderFailed, ProviderRefused, ProviderUnreachable
-from purchases.models import Purchase
+from purchases.models import Purchase, PurchaseTransition
 from purchases.states import ReleaseReason, Status
-from tests.conftest import LATER, at_once, buy, code, counters
+from tests.conftest import LATER, at_once, blocked_backends, buy, code, counters
 from tests.factories import MembershipFactory, OfferFactory, PurchaseFactory, UserFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -172,6 +172,54 @@ def test_session_that_arrives_while_the_hold_is_ended_is_given_to_nobody(
     assert [session["status"] for session in sandbox.sessions()] == ["expired"]
 
 
+def test_session_is_given_to_its_buyer_when_whoever_ended_the_hold_lets_it_be(
+    sandbox: Any, client_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the moment between the statement that found the hold being ended and the lock."""
+    after(
+        monkeypatch, checkout, "create_session",
+        lambda: Purchase.objects.update(ending_until=timezone.now() + timedelta(seconds=60)),
+    )  # fmt: skip
+    after(
+        monkeypatch,
+        transitions,
+        "open_checkout",
+        lambda: Purchase.objects.update(ending_until=None),
+    )
+    answer = buy(client_of(UserFactory()), OfferFactory())
+    assert (answer.status_code, answer.json()["status"]) == (201, "awaiting_payment")
+    assert answer.json()["checkout_url"] == sandbox.sessions()[0]["url"]
+    assert PurchaseTransition.objects.filter(name="open_checkout").count() == 1
+
+
+@pytest.mark.parametrize("is_released", [True, False])
+def test_session_waits_for_who_has_the_purchase_and_goes_by_what_they_left(
+    sandbox: Any, is_released: bool
+) -> None:
+    purchase, now = PurchaseFactory(status="reserved"), timezone.now()
+    opened = list[Any]()
+
+    def record() -> bool:
+        return transitions.open_checkout(
+            purchase, session_id="cs_test_1", url="https://x.example", expires_at=now + LATER,
+            now=now, source="tests",
+        )  # fmt: skip
+
+    recording = threading.Thread(target=lambda: opened.extend(at_once([record])))
+    with transaction.atomic():
+        release(purchase)
+        recording.start()
+        while not blocked_backends():
+            assert recording.is_alive(), opened
+        transaction.set_rollback(not is_released)
+    recording.join()
+    assert opened == [not is_released]
+    stored = Purchase.objects.get()
+    assert stored.status == ("released" if is_released else "awaiting_payment")
+    assert stored.checkout_session_id == (None if is_released else "cs_test_1")
+    assert stored.transitions.get().name == ("release" if is_released else "open_checkout")
+
+
 def test_second_attempt_is_not_made_for_a_hold_that_ended_meanwhile(
     sandbox: Any, client_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,8 +241,6 @@ def test_second_attempt_is_not_made_for_a_hold_that_ended_meanwhile(
 
 
 def release(purchase: Purchase) -> None:
-    from purchases import transitions
-
     with transaction.atomic():
         transitions.release(
             transitions.lock(purchase.pk),

@@ -8,14 +8,14 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import connection, transaction
-from django.db.models import IntegerField, UUIDField
+from django.db.models import IntegerField, TextField, UUIDField
 from django.db.transaction import TransactionManagementError
 from django.db.utils import IntegrityError, NotSupportedError
 from django.utils import timezone
 
 from offers import inventory
 from offers.models import Event, Offer
-from offers.prepared import Change, Given, Insert, Query, Row, _Column
+from offers.prepared import Change, Given, Insert, Query, Row, Update, _Column
 from purchases.models import Email, Purchase, PurchaseTransition
 from tests.conftest import at_once, blocked_backends
 from tests.factories import EventFactory, OfferFactory, PurchaseFactory, UserFactory
@@ -112,6 +112,53 @@ def test_insert_once_waits_for_who_is_storing_the_like_and_stores_it_if_they_do_
     second.join()
     assert stored == [not is_kept]
     assert purchase.emails.count() == 1
+
+
+def test_insert_with_a_row_that_it_refers_to_stores_both_or_neither() -> None:
+    user, offer, now = UserFactory(), OfferFactory(), timezone.now()
+
+    def hold(status: str) -> tuple[Purchase, list[PurchaseTransition]]:
+        purchase = Purchase(
+            user=user, offer=offer, event=offer.event, offer_title=offer.title, quantity=1,
+            unit_price=1, total_price=1, currency="USD", status=status, reserved_until=now,
+            created_at=now, idempotency_key="key",
+        )  # fmt: skip
+        entry = {"purchase": purchase, "to_status": status, "source": "api", "created_at": now}
+        return purchase, [PurchaseTransition(name=name, **entry) for name in ("one", "two")]
+
+    purchase, entries = hold("reserved")
+    Insert(PurchaseTransition).run_with(Insert(Purchase), purchase, entries)
+    assert Purchase.objects.get() == purchase
+    assert list(purchase.transitions.order_by("pk")) == entries
+    assert not any(row._state.adding for row in (purchase, *entries))
+    again, entries = hold("reserved")
+    with pytest.raises(IntegrityError, match="idempotency"), transaction.atomic():
+        Insert(PurchaseTransition).run_with(Insert(Purchase), again, entries)
+    assert again._state.adding
+    assert PurchaseTransition.objects.count() == 2
+
+
+def test_insert_if_stores_its_row_only_with_the_change() -> None:
+    purchase, now = PurchaseFactory(), timezone.now()
+    rename = Update(
+        lambda: (
+            Purchase.objects.filter(pk=Given("pk", UUIDField()), quantity=1),
+            {"offer_title": Given("title", TextField())},
+        )
+    )
+    entries = Insert(PurchaseTransition)
+    for title in ("changed", *[f"changed {number}" for number in range(7)]):
+        entry = PurchaseTransition(
+            purchase=purchase, name=title, to_status="reserved", source="tests", created_at=now
+        )
+        assert entries.run_if(rename, entry, pk=purchase.pk, title=title)
+        assert PurchaseTransition.objects.get(name=title) == entry
+        assert Purchase.objects.get().offer_title == title
+    nobody = PurchaseTransition(purchase=purchase, name="nobody", to_status="reserved")
+    assert not entries.run_if(rename, nobody, pk=uuid.uuid4(), title="nobody")
+    assert nobody.pk is None
+    assert nobody._state.adding
+    assert not PurchaseTransition.objects.filter(name="nobody").exists()
 
 
 def test_query_of_many_answers_with_all_rows_as_the_orm_would_have() -> None:

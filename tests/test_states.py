@@ -1,10 +1,12 @@
 """Every status with every transition: done as the table says, or refused with nothing moved."""
 
+from datetime import timedelta
 from itertools import product
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from offers.models import Offer
@@ -140,6 +142,52 @@ def test_any_other_transition_is_refused_and_nothing_moves(
     assert Purchase.objects.values().get() == before
     assert counters(offer) == COUNTERS[OCCUPIES[status]]
     assert PurchaseTransition.objects.count() == written
+
+
+@pytest.mark.parametrize("status", Status)
+def test_checkout_is_opened_by_one_statement_as_the_table_says(status: Status) -> None:
+    """The one transition that needs no lock before it does what ``apply`` does."""
+    now = timezone.now()
+    session = {"session_id": "cs_test_1", "url": "https://x.example", "expires_at": now}
+    one, other = PurchaseFactory.create_batch(
+        2, status=status, created_at=now, reserved_until=now, checkout_failed_at=now
+    )
+    before = everything_of(one)
+    with CaptureQueriesContext(connection) as asked:
+        is_open = transitions.open_checkout(one, **session, now=now, source="tests")
+    assert is_open == (status in OPEN_CHECKOUT.sources)
+    assert len(asked) == is_open
+    if not is_open:
+        assert everything_of(one) == before
+        return
+    with transaction.atomic():
+        transitions.apply(
+            transitions.lock(other.pk), OPEN_CHECKOUT, now=now, source="tests",
+            checkout_session_id="cs_test_2", checkout_url="https://x.example",
+            checkout_expires_at=now, checkout_request=None, checkout_failed_at=None,
+        )  # fmt: skip
+    assert everything_of(one) == {**everything_of(other), "checkout_session_id": "cs_test_1"}
+    assert one.__dict__ == Purchase.objects.get(pk=one.pk).__dict__ | {"_state": one._state}
+
+
+def test_checkout_is_not_opened_for_a_hold_that_somebody_is_ending() -> None:
+    now = timezone.now()
+    purchase = PurchaseFactory(status=Status.RESERVED, ending_until=now + timedelta(seconds=1))
+    session = {"session_id": "cs_test_1", "url": "https://x.example", "expires_at": now}
+    before = everything_of(purchase)
+    assert not transitions.open_checkout(purchase, **session, now=now, source="tests")
+    assert everything_of(purchase) == before
+    later = purchase.ending_until
+    assert transitions.open_checkout(purchase, **session, now=later, source="tests")
+
+
+def everything_of(purchase: Purchase) -> dict[str, Any]:
+    """What is stored of a purchase and its transitions, but for what each has of its own."""
+    stored = Purchase.objects.values().get(pk=purchase.pk)
+    for own in ("id", "user_id", "offer_id", "event_id", "offer_title", "idempotency_key"):
+        del stored[own]
+    fields = ("name", "from_status", "to_status", "actor", "source", "reason")
+    return stored | {"transitions": list(purchase.transitions.order_by("pk").values_list(*fields))}
 
 
 def test_table_is_the_contracts() -> None:
