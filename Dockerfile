@@ -7,7 +7,7 @@ ENV PYTHONUNBUFFERED=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PROMETHEUS_MULTIPROC_DIR=/tmp/offers-metrics \
     MALLOC_ARENA_MAX=2 \
-    GRANIAN_WORKERS=2 \
+    GRANIAN_WORKERS=1 \
     GRANIAN_BLOCKING_THREADS=32
 
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin offers

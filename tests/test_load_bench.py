@@ -76,7 +76,7 @@ def asking(*paths: str) -> list[bytes]:
 @linux_only
 def test_clients_count_every_answer_by_its_status(port: int, clients: LoadGenerator) -> None:
     requests = asking(*["201"] * 40, *["409"] * 30, *["large"] * 3)
-    outcome = clients.run(Job(port, 7, requests))
+    outcome = clients.run(Job([port], 7, requests))
     assert outcome.statuses == Counter({201: 40, 409: 30, 200: 3})
     assert len(outcome.latencies) == 73
     assert 0 < max(outcome.latencies) <= outcome.seconds
@@ -86,7 +86,7 @@ def test_clients_count_every_answer_by_its_status(port: int, clients: LoadGenera
 @linux_only
 def test_clients_send_nothing_more_when_time_is_up(port: int, clients: LoadGenerator) -> None:
     requests = asking(*["201"] * 100_000)
-    outcome = clients.run(Job(port, 2, requests, seconds=0.05))
+    outcome = clients.run(Job([port], 2, requests, seconds=0.05))
     assert 2 <= outcome.statuses[201] < len(requests)
 
 
@@ -95,8 +95,8 @@ def test_a_closed_connection_breaks_the_run_and_the_next_one_is_whole(
     port: int, clients: LoadGenerator
 ) -> None:
     with pytest.raises(BrokenAnswer, match="closed"):
-        clients.run(Job(port, 2, asking("201", "closed", "201")))
-    assert clients.run(Job(port, 2, asking("201", "201"))).statuses == {201: 2}
+        clients.run(Job([port], 2, asking("201", "closed", "201")))
+    assert clients.run(Job([port], 2, asking("201", "201"))).statuses == {201: 2}
 
 
 @linux_only
@@ -106,9 +106,9 @@ def test_clients_are_idle_while_the_processor_time_is_read(
     read: list[dict[str, float]] = []
 
     def look() -> None:
-        read.append(cpu.seconds({"clients": clients.pid}))
+        read.append(cpu.seconds({"clients": [clients.pid]}))
 
-    clients.run(Job(port, 4, asking(*["201"] * 200)), before=look, after=look)
+    clients.run(Job([port], 4, asking(*["201"] * 200)), before=look, after=look)
     before, after = read
     assert after["clients"] >= before["clients"]
 
@@ -131,7 +131,7 @@ def test_processor_time_includes_that_of_children_that_have_ended() -> None:
     assert parent.stdout is not None
     with parent:
         said = float(parent.stdout.readline())
-        took = cpu.seconds({"it": parent.pid, "the tests": os.getpid()})
+        took = cpu.seconds({"it": [parent.pid], "the tests": [os.getpid()]})
         parent.stdin.close()
     # Up to a tick is lost in each of the four figures, and it went on a little after it spoke.
     assert said >= 0.3

@@ -87,7 +87,7 @@ class Bench:
         """Send the requests and count. Raises ``Wrong`` for a status that isn't expected."""
         if self.is_gentle:
             connections = min(connections, GENTLY)
-        roots = self.stack.roots(web) | {"clients": self._clients.pid}
+        roots = self.stack.roots(web) | {"clients": [self._clients.pid]}
         taken: list[dict[str, float]] = []
 
         def look() -> None:

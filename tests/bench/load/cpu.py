@@ -1,24 +1,26 @@
 """The processor time of groups of processes, as the kernel keeps it in /proc.
 
-A group is a process and everything that it has started. What a process took that has ended is in
-its parent's figures, so nothing is lost when PostgreSQL ends a backend, and nothing counted twice.
+A group is some processes and everything that they have started. What a process took that has ended
+is in its parent's figures, so nothing is lost when PostgreSQL ends a backend, and nothing counted
+twice.
 """
 
 import contextlib
 import os
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
-def seconds(roots: dict[str, int]) -> dict[str, float]:
+def seconds(roots: Mapping[str, Sequence[int]]) -> dict[str, float]:
     """What each group has taken since it began; ``roots`` are the groups' first processes."""
     took, children = _table()
     return {
-        name: sum(took.get(pid, 0) for pid in _tree(root, children)) / TICKS_PER_SECOND
-        for name, root in roots.items()
+        name: sum(took.get(pid, 0) for pid in _tree(first, children)) / TICKS_PER_SECOND
+        for name, first in roots.items()
     }
 
 
@@ -29,7 +31,7 @@ def between(before: dict[str, float], after: dict[str, float]) -> dict[str, floa
 
 def descendants(root: int) -> list[int]:
     """The processes below ``root``."""
-    return _tree(root, _table()[1])[1:]
+    return _tree([root], _table()[1])[1:]
 
 
 def resident_megabytes(pid: int) -> float:
@@ -59,8 +61,8 @@ def _table() -> tuple[dict[int, int], dict[int, list[int]]]:
     return took, children
 
 
-def _tree(root: int, children: dict[int, list[int]]) -> list[int]:
-    found = [root]
+def _tree(roots: Sequence[int], children: dict[int, list[int]]) -> list[int]:
+    found = [*roots]
     for pid in found:
         found += children.get(pid, [])
     return found

@@ -11,6 +11,7 @@ from tests.bench.load.data import Sizes
 from tests.bench.load.figures import Results, name_of
 from tests.bench.load.measured import GROUPS, Measured
 from tests.bench.load.rows import Family, Row
+from tests.bench.load.stack import REPLICAS
 
 CLIENTS_MOST = 0.1
 HEAD = """# The service under load
@@ -34,11 +35,12 @@ address; every other limit is as in production, and each buyer has a token and a
 worker runs but in the rows about sweeps and deliveries, where the task's own function is called in
 a process of its own; what a worker would do after a purchase is not in the figures of purchases.
 
-Clients, web server, PostgreSQL, Valkey and a canned Stripe share the cores. A client is a
-connection that sends its next request when it has its answer. Every row is measured on two
-databases in the same rounds: one with {small.purchases:,} purchases, and one with
-{large.purchases:,} and {large.offers:,} offers, each with their transitions and deliveries. The
-figures are those of the larger one; **growth** is how many times slower it is than the smaller one.
+Clients, web servers, PostgreSQL, Valkey and a canned Stripe share the cores. A client is a
+connection that sends its next request when it has its answer; each server has as many as the other,
+as behind a proxy that counts them. Every row is measured on two databases in the same rounds: one
+with {small.purchases:,} purchases, and one with {large.purchases:,} and {large.offers:,} offers,
+each with their transitions and deliveries. The figures are those of the larger one; **growth** is
+how many times slower it is than the smaller one.
 
 After each row the counters of every offer are compared with its purchases, and an answer with a
 status that isn't expected ends the run with an error: there is no row for requests that failed.
@@ -127,8 +129,9 @@ def written(families: Sequence[Family], results: Results, facts: Facts) -> str:
 
 
 def _servers(env: Mapping[str, str]) -> str:
-    workers, threads = env["GRANIAN_WORKERS"], env["GRANIAN_BLOCKING_THREADS"]
-    return f"granian with {workers} processes of {threads} threads"
+    workers, threads = int(env["GRANIAN_WORKERS"]), env["GRANIAN_BLOCKING_THREADS"]
+    processes = "one process" if workers == 1 else f"{workers} processes"
+    return f"granian with {processes} of {threads} threads, {REPLICAS} times"
 
 
 def _rates(row: Row, results: Results, facts: Facts) -> Iterator[tuple[str, ...]]:

@@ -52,8 +52,8 @@ def _bare(event: str) -> Work:
 
 def _compare(bench: Bench, database: str, path: str, event: str) -> None:
     """Raise ``Wrong`` unless the service and the floor answer the same offers, field by field."""
-    ours = _answer(bench.stack.ports[database], path)["results"]
-    bare = _answer(bench.stack.ports["floor"], f"/offers/{event}")["results"]
+    ours = _answer(bench.stack.ports[database][0], path)["results"]
+    bare = _answer(bench.stack.ports["floor"][0], f"/offers/{event}")["results"]
     if ours != bare:
         different = next((pair for pair in zip(ours, bare, strict=False) if pair[0] != pair[1]), ())
         raise Wrong(

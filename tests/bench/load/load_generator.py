@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
@@ -22,9 +23,13 @@ HEAD_END = b"\r\n\r\n"
 
 @dataclass(frozen=True)
 class Job:
-    """Requests for one server, sent in their order until there are no more or time is up."""
+    """Requests, sent in their order until there are no more or time is up.
 
-    port: int
+    The connections are to each of the ``ports`` in turn: as many to one server as to another, as a
+    proxy has them that sends each request to the server with the fewest.
+    """
+
+    ports: Sequence[int]
     connections: int
     requests: Sequence[bytes]
     seconds: float | None = None
@@ -101,7 +106,7 @@ def _serve(pipe: Connection) -> None:
     while (job := pipe.recv()) is not None:
         clients = []
         try:
-            clients = [_Client(job.port) for _ in range(job.connections)]
+            clients = [_Client(port) for port in islice(cycle(job.ports), job.connections)]
             pipe.send("connected")
             pipe.recv()
             outcome = _drive(clients, job)

@@ -12,6 +12,7 @@ import platform
 import re
 import signal
 import sys
+from functools import partial
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from urllib.parse import urlencode
@@ -27,6 +28,8 @@ from tests.bench.load import cpu
 
 START_SECONDS = 60.0
 MAX_CONNECTIONS = 300
+# Of the web server, behind a proxy that is not measured: one for each core that the goals are for.
+REPLICAS = 2
 # For `row_lock`: the time in seconds, and the session's process.
 LOG = {"log_line_prefix": "%n [%p] "}
 WEBHOOK_SECRET = "whsec_bench"
@@ -92,8 +95,9 @@ class Stack:
             stop_signal=signal.SIGQUIT,  # at once: nobody reads this data again
         )
         self.valkey = ValkeyProcess(folder=folder / "valkey", guard=self.guard)
-        self.ports: dict[str, int] = {}
-        self._children: dict[str, Child] = {}
+        # Of each server's processes, by its name.
+        self.ports: dict[str, list[int]] = {}
+        self._children: dict[str, list[Child]] = {}
 
     def start(self) -> None:
         """Start PostgreSQL, Valkey and the Stripe responder."""
@@ -104,7 +108,7 @@ class Stack:
         )
         said = "listening on "
         responder.wait_until(lambda: said in responder.new_log_text(), timeout=START_SECONDS)
-        self.ports["stripe"] = int(responder.new_log_text().partition(said)[2].split()[0])
+        self.ports["stripe"] = [int(responder.new_log_text().partition(said)[2].split()[0])]
 
     def start_web(self, database: str, *, name: str | None = None) -> None:
         """Start the service on one of the databases, whose name it has unless it is given one."""
@@ -112,7 +116,8 @@ class Stack:
 
     def stop_web(self, name: str) -> None:
         """End one of the web servers."""
-        self._children.pop(name).stop(timeout=5)
+        for child in self._children.pop(name):
+            child.stop(timeout=5)
 
     def start_floor(self, database: str) -> None:
         """Start the bare views, with tables in that database and a pool like the service's."""
@@ -132,8 +137,10 @@ class Stack:
             **SETTINGS,
             "DATABASE_URL": self.database_url(database),
             "REDIS_URL": f"{self.valkey.url}/{CACHES[database]}",
-            "STRIPE_API_BASE": f"http://127.0.0.1:{self.ports['stripe']}",
+            "STRIPE_API_BASE": f"http://127.0.0.1:{self.ports['stripe'][0]}",
             "CONTENT_DIR": str(self.folder / "content"),
+            # In files, as in the image, which costs more than in the process.
+            "PROMETHEUS_MULTIPROC_DIR": str(self.folder / "metrics"),
         }
 
     def database_url(self, database: str) -> str:
@@ -141,19 +148,22 @@ class Stack:
 
     def web_processes(self, name: str) -> list[int]:
         """Those in which a web server answers requests."""
-        root = self._children[name].pid
-        assert root is not None
-        return [pid for pid in cpu.descendants(root) if not cpu.is_helper(pid)]
+        below = (cpu.descendants(root) for root in self.roots(name)["web"])
+        return [pid for found in below for pid in found if not cpu.is_helper(pid)]
 
-    def roots(self, web: str | None = None) -> dict[str, int]:
-        """The first process of each group whose processor time counts; ``web`` names the server."""
+    def roots(self, web: str | None = None) -> dict[str, list[int]]:
+        """The first processes of each group whose time counts; ``web`` names the web server."""
         found = {
-            "web": self._children[web].pid if web else None,
-            "PostgreSQL": self.postgres.child and self.postgres.child.pid,
-            "Valkey": self.valkey.child and self.valkey.child.pid,
-            "Stripe": self._children["stripe"].pid,
+            "PostgreSQL": [self.postgres.child],
+            "Valkey": [self.valkey.child],
+            "Stripe": self._children["stripe"],
         }
-        return {name: pid for name, pid in found.items() if pid is not None}
+        if web:
+            found["web"] = self._children[web]
+        return {
+            name: [child.pid for child in children if child and child.pid]
+            for name, children in found.items()
+        }
 
     def versions(self) -> dict[str, str]:
         """Of what was measured, by name."""
@@ -175,9 +185,10 @@ class Stack:
 
     def stop(self) -> None:
         """End everything; the guard then deletes the folder."""
-        for child in self._children.values():
+        children = [child for started in self._children.values() for child in started]
+        for child in children:
             child.ask_to_stop()
-        for child in self._children.values():
+        for child in children:
             child.stop(timeout=5, ask=False)
         self.postgres.stop()
         self.valkey.stop()
@@ -187,21 +198,24 @@ class Stack:
         return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
     def _start_web(self, name: str, env: dict[str, str], application: str | None = None) -> None:
-        self.ports[name] = free_port()
-        command = self.image.command(port=self.ports[name], application=application)
-        child = self._start(name, command, env=env)
-        child.wait_until(lambda: _is_ready(self.ports[name]), timeout=START_SECONDS)
+        self.ports[name] = []
+        for _ in range(REPLICAS):
+            port = free_port()
+            command = self.image.command(port=port, application=application)
+            child = self._start(name, command, env=env)
+            child.wait_until(partial(_is_ready, port), timeout=START_SECONDS)
+            self.ports[name].append(port)
 
     def _start(self, name: str, command: list[str], *, env: dict[str, str]) -> Child:
         child = Child(
             name, command, log=self.folder / f"{name}.log", guard=self.guard, env=env, cwd=ROOT
         )
         child.start()
-        self._children[name] = child
+        self._children.setdefault(name, []).append(child)
         return child
 
     def _ask_stripe(self, body: str) -> dict[str, int]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports["stripe"], timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports["stripe"][0], timeout=10)
         connection.request("POST", "/bench", body)
         answer: dict[str, int] = json.loads(connection.getresponse().read())
         connection.close()

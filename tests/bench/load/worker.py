@@ -35,7 +35,7 @@ class Worker:
 
     def run(self, task: str, *, count: int) -> Measured:
         """Run a task until it has done ``count``, or finds nothing more. Raises ``Wrong``."""
-        roots = self._stack.roots() | {"worker": self._process.pid}
+        roots = self._stack.roots() | {"worker": [self._process.pid]}
         before = cpu.seconds(roots)
         self._pipe.send((task, count))
         done, seconds = self._pipe.recv()
