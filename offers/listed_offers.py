@@ -1,8 +1,9 @@
 """What the API's list asks the database, and its rows as the list shows them.
 
-Statements are written out, because the ORM takes four times as long to put them together as
-PostgreSQL takes to answer. They say once more what ``catalog.showable`` and ``targeting`` say, and
-``shown`` what ``OfferSerializer`` says: tests/test_listing.py holds them against each other.
+The statement of a page is written out, because the ORM takes four times as long to put it together
+as PostgreSQL takes to answer, and planned anew for each event. It says once more what
+``catalog.showable`` and ``targeting`` say, and ``shown`` what ``OfferSerializer`` says:
+tests/test_listing.py holds them against each other.
 """
 
 import uuid
@@ -10,10 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.db import connection, connections
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db import connections
+from django.db.models import IntegerField, OuterRef, TextField
 
 from offers import replica
+from offers.models import Registration
 from offers.money import format_amount
+from offers.prepared import Given, Row
 from offers.targeting import Place
 
 # What an offer targets is looked up offer by offer on the way through `offer_newest_on_sale`, which
@@ -55,23 +60,24 @@ OLDEST_FIRST = "ORDER BY offer.created_at, offer.id"
 BEFORE = "AND offer.created_at < %(position)s"
 AFTER = "AND offer.created_at > %(position)s"
 
-REGISTRATION = """
-SELECT event.id, registration.ticket_tier_id, ARRAY(
-    SELECT attended.eventsession_id
-    FROM offers_registration_sessions AS attended
-    WHERE attended.registration_id = registration.id
+_REGISTRATION = Row(
+    lambda: Registration.objects.filter(
+        event__slug=Given("event", TextField()), user=Given("user", IntegerField())
+    ).values_list(
+        "event_id",
+        "ticket_tier_id",
+        ArraySubquery(
+            Registration.sessions.through.objects.filter(registration=OuterRef("pk")).values(
+                "eventsession_id"
+            )
+        ),
+    )
 )
-FROM offers_event AS event
-JOIN offers_registration AS registration ON registration.event_id = event.id
-WHERE event.slug = %s AND registration.user_id = %s
-"""
 
 
 def registered_at(slug: str, user_id: int) -> tuple[uuid.UUID, Place] | None:
     """The event's id and the user's place there, for who is registered and so may see it."""
-    with connection.cursor() as cursor:
-        cursor.execute(REGISTRATION, [slug, user_id])
-        found = cursor.fetchone()
+    found = _REGISTRATION.get(event=slug, user=user_id)
     if found is None:
         return None
     event_id, ticket_tier, sessions = found
