@@ -9,12 +9,13 @@ from waffle import switch_is_active
 from offers import history, lifecycle, targeting
 from offers.errors import DomainError, NotEligible, NotRegistered, PurchasesDisabled
 from offers.models import Offer
+from offers.prepared import Given
 
 # waffle's name of the kill switch.
 SWITCH = "purchases"
 
 
-def showable(offers: QuerySet[Offer], now: datetime) -> QuerySet[Offer]:
+def showable(offers: QuerySet[Offer], now: datetime | Given) -> QuerySet[Offer]:
     """The ones of ``offers`` that can be bought at ``now``: ``Offer.refusal`` as SQL."""
     return offers.filter(
         Q(starts_at__isnull=True) | Q(starts_at__lte=now),

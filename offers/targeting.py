@@ -139,7 +139,7 @@ def offers_open_to(
     return offers
 
 
-def buyable_by(caller: User) -> QuerySet[Offer]:
+def buyable_by(caller: User | Given) -> QuerySet[Offer]:
     """The offers of all events that ``refuse_unless_eligible`` lets the caller buy: one query."""
     place = Registration.objects.filter(event=OuterRef("event"), user=caller)
     # Who is registered without sessions attends them all.
