@@ -254,7 +254,7 @@ class Insert(Generic[M]):
 
     def run(self, rows: Sequence[M]) -> None:
         """Store ``rows`` and give them their keys. Raises what ``bulk_create`` raises."""
-        self._run(self._sql(len(rows)), rows, self._values(rows))
+        self._run(self._sql(len(rows)), rows, self._values(rows), may_be_none=False)
 
     def run_with(self, other: "Insert[Any]", row: models.Model, rows: Sequence[M]) -> None:
         """Store ``row``, of another table and with its key, and ``rows``, which refer to it.
@@ -262,7 +262,8 @@ class Insert(Generic[M]):
         One statement, and so a trip less than two.
         """
         sql = f"WITH other AS ({other._sql(1)}) {self._sql(len(rows))}"
-        self._run(sql, rows, [*other._values([row]), *self._values(rows)])
+        values = [*other._values([row]), *self._values(rows)]
+        self._run(sql, rows, values, may_be_none=False)
         _is_stored(row, row.pk)
 
     def run_once(self, row: M) -> bool:
@@ -285,12 +286,16 @@ class Insert(Generic[M]):
         sql = f"WITH changed AS ({change} RETURNING 1) {insert}"
         return self._run(sql, [row], [*values, *self._values([row])])
 
-    def _run(self, sql: str, rows: Sequence[M], values: Sequence[Any]) -> bool:
-        """Store ``rows``, and return whether they were: all of them, or the statement says none."""
+    def _run(
+        self, sql: str, rows: Sequence[M], values: Sequence[Any], *, may_be_none: bool = True
+    ) -> bool:
+        """Store ``rows``, and return whether they were: all of them, or none if that may be."""
         keys = _sent(f"{sql} RETURNING {self._key}", values).fetchall()
-        for row, (key,) in zip(rows, keys, strict=bool(keys)):
+        if may_be_none and not keys:
+            return False
+        for row, (key,) in zip(rows, keys, strict=True):
             _is_stored(row, key)
-        return bool(keys)
+        return True
 
     def _sql(self, rows: int) -> str:
         return f"{self._into} VALUES {', '.join([f'({self._places})'] * rows)}"

@@ -126,7 +126,8 @@ def _replay(purchase: Purchase, fingerprint: str, *, now: datetime) -> Started:
 def resume(purchase: Purchase) -> Purchase:
     """Finish a hold whose request died before it had a session; called by reconciliation.
 
-    The same as a repeated request does. Raises ``PaymentProviderUnavailable``.
+    The same as a repeated request does; ``purchase`` itself may change, too. Raises
+    ``PaymentProviderUnavailable``.
     """
     return _open_session(purchase)
 

@@ -331,6 +331,7 @@ def _holds_without_session(run: Run) -> Iterator[Finding]:
 
 
 def _resume(purchase: Purchase) -> Iterator[Finding]:
+    before = purchase.status
     try:
         checkout.resume(purchase)
     except PaymentProviderUnavailable as error:
@@ -339,7 +340,7 @@ def _resume(purchase: Purchase) -> Iterator[Finding]:
     except IdempotencyKeyInUse:
         return  # the buyer's own repeated request is at it
     after = Purchase.objects.get(pk=purchase.pk)
-    if after.status != purchase.status:
+    if after.status != before:
         yield Finding("hold without a session", str(purchase.pk), f"{after.status} now")
 
 

@@ -155,7 +155,8 @@ def open_checkout(
 
     Called by checkout with Stripe's answer. No stock moves, so the row's lock is needed for one
     statement only, which changes the row if its status is what was read and nobody is ending the
-    hold, and writes the ``PurchaseTransition``. Otherwise nothing has changed.
+    hold, and writes the ``PurchaseTransition``; ``purchase`` is then as the row is. Otherwise
+    nothing has changed.
     """
     before = Status(purchase.status)
     if before not in OPEN_CHECKOUT.sources:

@@ -41,7 +41,7 @@ def shop(
     sandbox_process: SandboxProcess,
     valkey: ValkeyProcess,
 ) -> Iterator[Processes]:
-    """A web server of two processes, as production runs it."""
+    """A web server of two processes, of which each remembers the switch for itself."""
     shop = Processes(
         tmp_path_factory.mktemp("shop"),
         DATABASE_URL=own_database_url(),

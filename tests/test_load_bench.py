@@ -7,8 +7,10 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import stripe
@@ -32,6 +34,11 @@ class Handler(BaseHTTPRequestHandler):
     """Answers `/409` with 409, `/large` with much, and closes the connection at `/closed`."""
 
     protocol_version = "HTTP/1.1"
+    connections: ClassVar[Counter[int]] = Counter()  # by the server's port
+
+    def setup(self) -> None:
+        super().setup()
+        self.connections[self.connection.getsockname()[1]] += 1
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -51,14 +58,22 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
+    with serving() as port:
+        yield port
+
+
+@contextmanager
+def serving() -> Iterator[int]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    yield server.server_address[1]
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +103,13 @@ def test_clients_send_nothing_more_when_time_is_up(port: int, clients: LoadGener
     requests = asking(*["201"] * 100_000)
     outcome = clients.run(Job([port], 2, requests, seconds=0.05))
     assert 2 <= outcome.statuses[201] < len(requests)
+
+
+@linux_only
+def test_each_server_has_as_many_connections_as_the_other(clients: LoadGenerator) -> None:
+    with serving() as one, serving() as other:
+        assert clients.run(Job([one, other], 7, asking(*["201"] * 7))).statuses == {201: 7}
+    assert (Handler.connections[one], Handler.connections[other]) == (4, 3)
 
 
 @linux_only

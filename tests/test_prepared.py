@@ -12,6 +12,7 @@ from django.db.models import IntegerField, TextField, UUIDField
 from django.db.transaction import TransactionManagementError
 from django.db.utils import IntegrityError, NotSupportedError
 from django.utils import timezone
+from psycopg import _queries
 
 from offers import inventory
 from offers.models import Event, Offer
@@ -136,6 +137,13 @@ def test_insert_with_a_row_that_it_refers_to_stores_both_or_neither() -> None:
         Insert(PurchaseTransition).run_with(Insert(Purchase), again, entries)
     assert again._state.adding
     assert PurchaseTransition.objects.count() == 2
+
+
+def test_statement_of_a_free_purchase_has_no_more_values_than_psycopg_remembers() -> None:
+    """One with more is read again, character by character, each time that it is sent."""
+    purchase, entry = (Insert(model) for model in (Purchase, PurchaseTransition))
+    values = len(purchase._fields) + 2 * len(entry._fields)
+    assert values <= _queries.MAX_CACHED_STATEMENT_PARAMS
 
 
 def test_insert_if_stores_its_row_only_with_the_change() -> None:

@@ -20,7 +20,10 @@ from django.db import connection
 
 from offers_project.postgresql.base import DatabaseWrapper
 
-WRITE = re.compile(r'\s*(INSERT INTO|UPDATE|DELETE FROM)\s+"?(\w+)', re.IGNORECASE)
+# One that goes with another, in front of it, has the name of that one.
+WRITE = re.compile(
+    r'\s*(?:WITH \w+ AS \()?(INSERT INTO|UPDATE|DELETE FROM)\s+"?(\w+)', re.IGNORECASE
+)
 ID_OF_STRIPES = re.compile(r"/(cs_test|price|offer|re|pi)_\w+")
 
 

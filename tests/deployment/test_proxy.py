@@ -136,6 +136,18 @@ def test_only_what_may_be_done_twice_is_sent_again(stack: Stack, shop: Shop) -> 
     assert answers.count(201) == 9 - tried
 
 
+def test_proxy_finds_as_many_servers_as_it_has_places_for(stack: Stack) -> None:
+    try:
+        stack.names.addresses = [REPLICAS[0]]
+        wait_for(lambda: stack.servers_up() == 1, "one is forgotten", timeout=30)
+        nobody = [f"127.0.1.{number}" for number in range(40 - len(REPLICAS))]
+        stack.names.addresses = [*nobody, *REPLICAS]
+        wait_for(lambda: stack.servers_up() == 2, "the last of forty is found", timeout=30)
+    finally:
+        stack.names.addresses = list(REPLICAS)
+        wait_for(lambda: stack.servers_up() == 2, "the others are forgotten", timeout=30)
+
+
 # -- Servers that end ------------------------------------------------------------------------------
 
 

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from django.db import connection
+from django.db import connection, transaction
 
 from offers import inventory
 from purchases import stripe_gateway, transitions
 from purchases.errors import ProviderFailed
+from purchases.models import Purchase
 from tests.sandbox_process import wait_for
 
 SECONDS = 20.0
@@ -141,7 +142,16 @@ def at_first_lock(then: Callable[[], None]) -> Iterator[None]:
         inventory.lock(how["seen"].pk)
         take(**how)
 
+    open_checkout = transitions.open_checkout
+
+    def lock_and_open(purchase: Purchase, **how: Any) -> bool:
+        # The same of one that locks and changes in one.
+        with transaction.atomic():
+            transitions.lock(purchase.pk)
+            return open_checkout(purchase, **how)
+
     with (
+        patch.object(transitions, "open_checkout", lock_and_open),
         patch.object(transitions, "lock", interposed(transitions.lock)),
         patch.object(inventory, "lock", interposed(inventory.lock)),
         patch.object(inventory, "take_with_commit", lock_and_take),

@@ -27,20 +27,23 @@ Each piece of work stands beside its **floor**: something simpler that bounds wh
 same machine. Both are measured in turn, round by round, {rounds} rounds each after two that warm
 everything up; a figure is the median of the rounds, with the least and the most in brackets. The
 **ratio** of the two rates is what counts: another machine has other rates. A ratio above 1 means
-that the service does all it has to, faster than the simple thing does the simple part.
+that the service does all it has to, faster than the simple thing does the simple part. A round
+takes two or three seconds, and eight with a slow Stripe: all clients begin at once, and of three
+seconds' answers that wave would be an eighth.
 
 The service runs as its image starts it ({servers}), with production's settings, on a PostgreSQL
-that waits for the disk at each commit. Limits by address are raised, since all clients have one
-address; every other limit is as in production, and each buyer has a token and an account. No Celery
-worker runs but in the rows about sweeps and deliveries, where the task's own function is called in
-a process of its own; what a worker would do after a purchase is not in the figures of purchases.
+that waits for the disk at each commit. There is no proxy, and so nothing of what one costs: each
+server has as many of the clients as the other. Limits by address are raised, since all clients have
+one address; every other limit is as in production, and each buyer has a token and an account. No
+Celery worker runs but in the rows about sweeps and deliveries, where the task's own function is
+called in a process of its own; what a worker would do after a purchase is not in the figures of
+purchases.
 
 Clients, web servers, PostgreSQL, Valkey and a canned Stripe share the cores. A client is a
-connection that sends its next request when it has its answer; each server has as many as the other,
-as behind a proxy that counts them. Every row is measured on two databases in the same rounds: one
-with {small.purchases:,} purchases, and one with {large.purchases:,} and {large.offers:,} offers,
-each with their transitions and deliveries. The figures are those of the larger one; **growth** is
-how many times slower it is than the smaller one.
+connection that sends its next request when it has its answer. Every row is measured on two
+databases in the same rounds: one with {small.purchases:,} purchases, and one with
+{large.purchases:,} and {large.offers:,} offers, each with their transitions and deliveries. The
+figures are those of the larger one; **growth** is how many times slower it is than the smaller one.
 
 After each row the counters of every offer are compared with its purchases, and an answer with a
 status that isn't expected ends the run with an error: there is no row for requests that failed.
@@ -131,7 +134,7 @@ def written(families: Sequence[Family], results: Results, facts: Facts) -> str:
 def _servers(env: Mapping[str, str]) -> str:
     workers, threads = int(env["GRANIAN_WORKERS"]), env["GRANIAN_BLOCKING_THREADS"]
     processes = "one process" if workers == 1 else f"{workers} processes"
-    return f"granian with {processes} of {threads} threads, {REPLICAS} times"
+    return f"{REPLICAS} servers, each granian with {processes} of {threads} threads"
 
 
 def _rates(row: Row, results: Results, facts: Facts) -> Iterator[tuple[str, ...]]:
