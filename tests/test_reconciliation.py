@@ -3,6 +3,7 @@
 import io
 from collections import Counter
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from offers.models import Offer
-from purchases import reconciliation, refunds, session_requests
+from purchases import reconciliation, refunds, session_requests, stripe_gateway
 from purchases.models import Purchase, Refund, StripeEvent
 from purchases.states import Status
 from purchases.tasks import check_inventory, reconcile
@@ -102,6 +103,24 @@ def test_delayed_payment_that_settled_after_days_is_found_however_old_its_sessio
     assert run(hours=0.01)["session that differs"] == 1
     bought.refresh_from_db()
     assert bought.status == Status.PAID
+
+
+def test_delayed_payments_are_all_asked_about_in_time_though_a_run_gets_to_one_only(
+    sandbox: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = timezone.now() - timedelta(days=4)
+    purchases = PurchaseFactory.create_batch(2, status=Status.PAYMENT_PROCESSING, created_at=old)
+    asked: list[str] = []
+    monkeypatch.setattr(
+        stripe_gateway, "retrieve_session", lambda session: asked.append(session) or not_settled
+    )
+    not_settled = SimpleNamespace(
+        is_open=False, is_paid=False, status="complete", payment_failed=False
+    )
+    for number in range(1, 31):  # once in 2 ** 29 it would be the same one each time
+        assert not run(until=0)
+        assert len(asked) == number
+    assert set(asked) == {purchase.checkout_session_id for purchase in purchases}
 
 
 def test_session_without_a_hold_is_expired(sandbox: Any, bought: Purchase) -> None:
