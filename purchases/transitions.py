@@ -3,6 +3,7 @@
 ``apply`` does all of it in the caller's transaction: the table of ``purchases.states`` is asked
 under the purchase's row lock, the offer's counters move, the row and a ``PurchaseTransition`` are
 written. Lock order: the purchase (``lock``), then its offer (``offers.inventory``).
+``open_checkout`` moves no stock, and asks, changes and writes in one statement.
 """
 
 import uuid
