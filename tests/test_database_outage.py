@@ -233,7 +233,9 @@ def test_connections_ended_by_the_server_are_replaced_unnoticed(stack: Stack) ->
         assert {login.result().status_code for login in logins} == {401}
     (many,) = stack.query(f"SELECT count(*) {others}")[0]
     assert many > 8
-    stack.query(f"SELECT pg_terminate_backend(pid) {others}")
+    # Waited for: one that is told and still lives would be taken for whole, and end in the answer.
+    ended = stack.query(f"SELECT pg_terminate_backend(pid, 10000) {others}")
+    assert all(has_ended for (has_ended,) in ended)
 
     # Alone, so that it meets one broken connection after the other.
     assert stack.get(PATHS[4]).status_code == 200
