@@ -149,10 +149,9 @@ def _release(purchase_id: uuid.UUID, **how: Any) -> Purchase:
 def _claim(purchase: Purchase) -> Purchase:
     """Mark the hold as ending, so that nobody opens a session for it meanwhile."""
     clock = timezone.now()
-    free = Q(ending_until__isnull=True) | Q(ending_until__lte=clock)
-    claimed = Purchase.objects.filter(free, pk=purchase.pk, status__in=OPEN_HOLDS).update(
-        ending_until=clock + CLAIM
-    )
+    claimed = Purchase.objects.filter(
+        Purchase.nobody_is_ending(clock), pk=purchase.pk, status__in=OPEN_HOLDS
+    ).update(ending_until=clock + CLAIM)
     current = Purchase.objects.get(pk=purchase.pk)
     if claimed:
         return current

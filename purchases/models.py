@@ -10,6 +10,7 @@ from django.db.models import F, Q
 
 from offers import money
 from offers.models import Event, Offer
+from offers.prepared import Given
 from purchases.states import OPEN_HOLDS, ReleaseReason, Status
 
 
@@ -195,6 +196,11 @@ class Purchase(models.Model):
     def is_ending(self, now: datetime) -> bool:
         """Whether somebody is ending this hold just now, so that nobody else may take it up."""
         return self.ending_until is not None and self.ending_until > now
+
+    @staticmethod
+    def nobody_is_ending(now: datetime | Given) -> Q:
+        """The opposite of ``is_ending``, for a statement that claims the hold."""
+        return Q(ending_until__isnull=True) | Q(ending_until__lte=now)
 
     @property
     def total_minor(self) -> int:

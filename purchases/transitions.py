@@ -12,7 +12,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import DateTimeField, Q, TextField, UUIDField
+from django.db.models import DateTimeField, TextField, UUIDField
 
 from offers import inventory
 from offers.models import Offer
@@ -45,8 +45,7 @@ _HAS_SESSION = {
 _OPENED = Update(
     lambda: (
         Purchase.objects.filter(
-            # As ``is_ending`` of the model says.
-            Q(ending_until__isnull=True) | Q(ending_until__lte=Given("now", DateTimeField())),
+            Purchase.nobody_is_ending(Given("now", DateTimeField())),
             pk=Given("purchase", UUIDField()),
             status=Given("before", TextField()),
         ),

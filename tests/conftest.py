@@ -1,6 +1,7 @@
 """Fixtures: the Stripe sandbox as a real process, API clients, threads with own connections."""
 
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -195,6 +196,24 @@ def blocked_backends() -> int:
             "WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
         )
         return int(cursor.fetchone()[0])
+
+
+def behind(first: Callable[[], Any], second: Callable[[], Any], *, is_kept: bool) -> Any:
+    """What ``second`` answers, which waits for a row that the transaction of ``first`` has.
+
+    That is committed then or, unless it ``is_kept``, rolled back.
+    """
+    answers: list[Any] = []
+    waiting = threading.Thread(target=lambda: answers.extend(at_once([second])))
+    with transaction.atomic():
+        first()
+        waiting.start()
+        while not blocked_backends():
+            assert waiting.is_alive(), answers
+        transaction.set_rollback(not is_kept)
+    waiting.join()
+    (answer,) = answers
+    return answer
 
 
 LATER = timedelta(minutes=16)

@@ -17,7 +17,7 @@ from purchases import checkout, holds, stripe_catalog, stripe_gateway, transitio
 from purchases.errors import ProviderFailed, ProviderRefused, ProviderUnreachable
 from purchases.models import Purchase, PurchaseTransition
 from purchases.states import ReleaseReason, Status
-from tests.conftest import LATER, at_once, blocked_backends, buy, code, counters
+from tests.conftest import LATER, at_once, behind, buy, code, counters
 from tests.factories import MembershipFactory, OfferFactory, PurchaseFactory, UserFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -197,7 +197,6 @@ def test_session_waits_for_who_has_the_purchase_and_goes_by_what_they_left(
     sandbox: Any, is_released: bool
 ) -> None:
     purchase, now = PurchaseFactory(status="reserved"), timezone.now()
-    opened = list[Any]()
 
     def record() -> bool:
         return transitions.open_checkout(
@@ -205,15 +204,8 @@ def test_session_waits_for_who_has_the_purchase_and_goes_by_what_they_left(
             now=now, source="tests",
         )  # fmt: skip
 
-    recording = threading.Thread(target=lambda: opened.extend(at_once([record])))
-    with transaction.atomic():
-        release(purchase)
-        recording.start()
-        while not blocked_backends():
-            assert recording.is_alive(), opened
-        transaction.set_rollback(not is_released)
-    recording.join()
-    assert opened == [not is_released]
+    is_open = behind(lambda: release(purchase), record, is_kept=is_released)
+    assert is_open is not is_released
     stored = Purchase.objects.get()
     assert stored.status == ("released" if is_released else "awaiting_payment")
     assert stored.checkout_session_id == (None if is_released else "cs_test_1")

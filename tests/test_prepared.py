@@ -18,7 +18,7 @@ from offers import inventory
 from offers.models import Event, Offer
 from offers.prepared import Change, Given, Insert, Query, Row, Update, _Column
 from purchases.models import Email, Purchase, PurchaseTransition
-from tests.conftest import at_once, blocked_backends
+from tests.conftest import behind
 from tests.factories import EventFactory, OfferFactory, PurchaseFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -95,7 +95,7 @@ def test_insert_once_waits_for_who_is_storing_the_like_and_stores_it_if_they_do_
     is_kept: bool,
 ) -> None:
     purchase, now = PurchaseFactory(), timezone.now()
-    emails, stored = Insert(Email), list[Any]()
+    emails = Insert(Email)
 
     def store() -> bool:
         with transaction.atomic():
@@ -103,15 +103,7 @@ def test_insert_once_waits_for_who_is_storing_the_like_and_stores_it_if_they_do_
                 Email(purchase=purchase, occasion="one", due_at=now, created_at=now)
             )
 
-    second = threading.Thread(target=lambda: stored.extend(at_once([store])))
-    with transaction.atomic():
-        assert store()
-        second.start()
-        while not blocked_backends():
-            assert second.is_alive(), stored
-        transaction.set_rollback(not is_kept)
-    second.join()
-    assert stored == [not is_kept]
+    assert behind(store, store, is_kept=is_kept) is not is_kept
     assert purchase.emails.count() == 1
 
 
