@@ -14,7 +14,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.fields.json import KT
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
-from django.urls import path, reverse
+from django.urls import path
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
@@ -23,7 +23,7 @@ from unfold.decorators import display
 from offers import staff_log
 from offers.careful_pages import CarefulChangeList
 from offers.scoped_admin import SuperusersOnly
-from purchases import webhooks
+from purchases import webhooks, wording
 from purchases.models import Purchase, StripeEvent
 from purchases.read_only_admin import ReadOnly
 
@@ -158,8 +158,7 @@ class StripeEventAdmin(ReadOnly, SuperusersOnly):
             find_purchases([event])
         if event.purchase is None:
             return "-"
-        url = reverse("admin:purchases_purchase_change", args=[event.purchase.pk])
-        return format_html('<a href="{}">{}</a>', url, event.purchase)
+        return wording.to(event.purchase)
 
     @admin.display(description="received", ordering="received_at")
     def received(self, event: StripeEvent) -> str:
@@ -231,7 +230,7 @@ class StripeEventAdmin(ReadOnly, SuperusersOnly):
         if event is None:
             raise Http404
         self.replay(request, StripeEvent.objects.filter(pk=event.pk))
-        return redirect("admin:purchases_stripeevent_change", event.pk)
+        return redirect(wording.page(event))
 
 
 def why(event: StripeEvent) -> str:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from django.contrib.admin.utils import quote
 from django.db.models import Model
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -87,8 +88,15 @@ def buyer(purchase: Purchase) -> SafeString:
     return two_lines(user.get_full_name() or user.username, user.email)
 
 
+def page(thing: Model) -> str:
+    """The address of the thing's own page in admin.
+
+    Quoted, because admin unquotes: an id of Stripe's may hold ``_3A``, which is its colon.
+    """
+    meta = thing._meta
+    return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[quote(thing.pk)])
+
+
 def to(thing: Model, words: object = None) -> SafeString:
     """A link to the thing's own page in admin."""
-    meta = thing._meta
-    url = reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[thing.pk])
-    return format_html('<a href="{}">{}</a>', url, thing if words is None else words)
+    return format_html('<a href="{}">{}</a>', page(thing), thing if words is None else words)

@@ -294,6 +294,12 @@ def test_disputes_are_shown_by_what_is_due_first() -> None:
     assert Dispute.objects.count() == 9
 
 
+def test_dispute_whose_id_holds_what_admin_quotes_is_linked(boss: Client) -> None:
+    dispute = DisputeFactory(id="du_3AB", purchase=sold(NOW))
+    link = waiting.disputes(ALL).table.rows[0][0].link
+    assert boss.get(link).context["original"] == dispute
+
+
 # -- Health ---------------------------------------------------------------------------------------
 
 

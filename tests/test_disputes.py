@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from purchases import refunds, webhooks
+from purchases import refunds, webhooks, wording
 from purchases.models import Dispute, Purchase, StripeEvent
 from purchases.states import Status
 from tests.conftest import buy, code, counters, receive
@@ -61,8 +61,8 @@ def test_staff_see_the_dispute_in_admin(sandbox: Any, paid: Purchase, client: An
     client.force_login(User.objects.create_superuser("boss"))
     for page in (
         "/admin/purchases/dispute/",
-        f"/admin/purchases/dispute/{opened['id']}/change/",
-        f"/admin/purchases/purchase/{paid.pk}/change/",
+        wording.page(Dispute.objects.get()),
+        wording.page(paid),
     ):
         answer = client.get(page)
         assert answer.status_code == 200

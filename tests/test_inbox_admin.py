@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from purchases import inbox_admin, webhooks
+from purchases import inbox_admin, webhooks, wording
 from purchases.models import Purchase, StripeEvent
 from purchases.states import Status
 from tests.factories import PurchaseFactory, UserFactory
@@ -43,10 +43,6 @@ def stored(key: str, *, type: str = COMPLETED, about: Any = None, **fields: Any)
         **fields,
     )
     return event
-
-
-def page_of(event: StripeEvent) -> str:
-    return reverse("admin:purchases_stripeevent_change", args=[event.pk])
 
 
 def replay(staff: Client, *events: StripeEvent, **more: Any) -> str:
@@ -112,7 +108,7 @@ def test_events_are_found_by_state_type_and_day(staff: Client) -> None:
 
 def test_page_shows_payload_and_traceback_as_text(staff: Client) -> None:
     event = stored("1", about={"id": "<script>alert(1)</script>"}, error="Traceback <b>\nX: y")
-    text = staff.get(page_of(event)).content.decode()
+    text = staff.get(wording.page(event)).content.decode()
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "Traceback &lt;b&gt;" in text
@@ -133,6 +129,14 @@ def test_payment_that_was_not_heard_of_is_replayed_by_the_button(
     entry = LogEntry.objects.filter(object_id=event.pk).first()
     assert entry is not None
     assert (entry.user.username, entry.change_message) == ("root", "Processed again.")
+
+
+def test_id_that_holds_what_admin_quotes_leads_to_its_page(staff: Client) -> None:
+    event = stored("3AB", type="price.created", state=State.DEAD)
+    url = reverse("admin:purchases_stripeevent_replay", args=[event.pk])
+    answer = staff.post(url, follow=True)
+    assert answer.context["original"] == event
+    assert url in answer.content.decode()
 
 
 def test_each_failure_is_told_with_its_reason(staff: Client, broken: None) -> None:

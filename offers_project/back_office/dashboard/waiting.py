@@ -22,6 +22,7 @@ from offers_project.back_office.dashboard.tables import (
     count,
     text,
 )
+from purchases import wording
 from purchases.disputes import open_ones
 from purchases.holds import is_overdue, is_stuck
 from purchases.models import Dispute, Purchase, Refund
@@ -239,7 +240,7 @@ def disputes(scope: Scope, *, limit: int | None = DISPUTES_SHOWN) -> Disputes:
 def _dispute(dispute: Dispute) -> Row:
     due = dispute.evidence_due_by
     return [
-        text(dispute.pk, link=reverse("admin:purchases_dispute_change", args=[dispute.pk])),
+        text(dispute.pk, link=wording.page(dispute)),
         text(dispute.purchase),
         amount(dispute.amount, dispute.currency),
         text(dispute.currency),
