@@ -64,6 +64,7 @@ HTTP_STATUS: dict[type[offers.DomainError], int] = {
     purchases.ProviderFailed: 503,
     purchases.ProviderTurnedAway: 503,
     purchases.ProviderUnreachable: 503,
+    purchases.ProviderNotReached: 503,
     purchases.ProviderStillRunning: 503,
     purchases.ProviderNotConfigured: 503,
     purchases.ProviderSaturated: 503,

@@ -28,6 +28,7 @@ from purchases.errors import (
     IdempotencyKeyReused,
     PaymentProviderUnavailable,
     ProviderFailed,
+    ProviderNotReached,
     ProviderRefused,
     ProviderSaturated,
     ProviderStillRunning,
@@ -69,7 +70,7 @@ def start(
     ``language``, one of ``LANGUAGES``, is that of Stripe's page and of the e-mails; a repeated
     request keeps the first one's. Raises the errors of ``offers.errors`` and ``purchases.errors``
     that the contract lists; after each of them nothing is held, but for ``ProviderUnreachable``:
-    there the hold stays until Stripe has been asked what became of it.
+    there the hold stays until Stripe has been asked what became of it, unless nothing was asked.
     """
     fingerprint = _fingerprint(offer_id, quantity, delivery_method)
     with ExitStack() as stack:
@@ -95,7 +96,7 @@ def start(
         if not is_new:
             return _replay(purchase, fingerprint, now=now)
         if purchase.status == Status.RESERVED:
-            purchase = _open_session(purchase)
+            purchase = _open_session(purchase, is_new=True)
         return Started(purchase, replayed=False)
 
 
@@ -132,8 +133,11 @@ def resume(purchase: Purchase) -> Purchase:
     return _open_session(purchase)
 
 
-def _open_session(purchase: Purchase) -> Purchase:
-    """Open the purchase's Checkout Session; on failure give the hold back and raise why."""
+def _open_session(purchase: Purchase, *, is_new: bool = False) -> Purchase:
+    """Open the purchase's Checkout Session; on failure give the hold back and raise why.
+
+    ``is_new`` says that no earlier request has asked Stripe for one.
+    """
     started = time.monotonic()
     while purchase.status == Status.RESERVED:
         try:
@@ -143,8 +147,11 @@ def _open_session(purchase: Purchase) -> Purchase:
         except ProviderUnreachable as error:
             if isinstance(error, ProviderStillRunning) and _is_anothers(purchase, started):
                 raise IdempotencyKeyInUse from error
-            # The session may exist: the hold stays until the sweep has found out (rule 6).
-            _note_failure(purchase, error)
+            if is_new and isinstance(error, ProviderNotReached):
+                _give_back(purchase, error)
+            else:
+                # The session may exist: the hold stays until the sweep has found out (rule 6).
+                _note_failure(purchase, error)
             raise
         except PaymentProviderUnavailable as error:
             hurried = time.monotonic() - started < SECOND_ATTEMPT_WITHIN

@@ -120,6 +120,10 @@ class ProviderUnreachable(PaymentProviderUnavailable):
     """No answer: what was asked may have been done or may yet be."""
 
 
+class ProviderNotReached(ProviderUnreachable):
+    """Not even a connection: this call asked nothing, whatever an earlier one may have done."""
+
+
 class ProviderStillRunning(ProviderUnreachable):
     """Stripe is at work on an earlier request with the same idempotency key (409)."""
 

@@ -6,6 +6,7 @@ redirects, cookies, hooks and authentication, for which a purchase would pay as 
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import requests
@@ -20,6 +21,36 @@ class Answer:
     content: bytes
     status_code: int
     headers: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Tries:
+    """The requests of one call, with those that the SDK repeats."""
+
+    made: int = 0
+    unconnected: int = 0
+
+    @property
+    def reached_nobody(self) -> bool:
+        """Whether none of them got as far as a connection: then Stripe was asked nothing.
+
+        False where nothing was counted, as with a proxy, which may have passed something on.
+        """
+        return 0 < self.made == self.unconnected
+
+
+_tries: ContextVar[Tries] = ContextVar("tries")
+
+
+@contextmanager
+def counted() -> Iterator[Tries]:
+    """Count the requests that ``DirectConnections`` makes for this thread within the block."""
+    tries = Tries()
+    token = _tries.set(tries)
+    try:
+        yield tries
+    finally:
+        _tries.reset(token)
 
 
 class DirectConnections:
@@ -64,12 +95,17 @@ class DirectConnections:
 
 @contextmanager
 def _errors_of_requests() -> Iterator[None]:
+    tries = _tries.get(None) or Tries()
+    tries.made += 1
     try:
         yield
+    except http.ConnectTimeoutError as error:
+        # Its kinds are all that can happen before a connection: no name, nobody there, no answer.
+        tries.unconnected += 1
+        raise requests.exceptions.ConnectionError(error) from error
     except http.SSLError as error:
         raise requests.exceptions.SSLError(error) from error
-    # The first before the next, of which it is a kind to urllib3.
-    except (http.NewConnectionError, http.ProtocolError) as error:
+    except http.ProtocolError as error:
         raise requests.exceptions.ConnectionError(error) from error
     except http.TimeoutError as error:
         raise requests.exceptions.Timeout(error) from error

@@ -29,13 +29,14 @@ from purchases.errors import (
     PaymentProviderUnavailable,
     ProviderFailed,
     ProviderNotConfigured,
+    ProviderNotReached,
     ProviderRefused,
     ProviderStillRunning,
     ProviderTurnedAway,
     ProviderUnreachable,
     is_stripe_away,
 )
-from purchases.stripe_connections import DirectConnections
+from purchases.stripe_connections import DirectConnections, Tries, counted
 from purchases.stripe_objects import CheckoutSession, Refund, parsed_event
 from purchases.stripe_traffic import backoff, bulkhead
 
@@ -98,11 +99,11 @@ def _answer(what: str, call: Callable[[stripe.StripeClient], Answer]) -> Answer:
     for last_try in (*[False] * (TRIES - 1), True):
         backoff.wait()
         try:
-            with bulkhead.call():
+            with counted() as tries, bulkhead.call():
                 answer = call(client)
         except stripe.StripeError as error:
             _log(what, error)
-            failure = _translated(error)
+            failure = _translated(error, tries)
             _note(away=is_stripe_away(failure))
             limited = isinstance(error, stripe.RateLimitError)
             if limited:
@@ -133,10 +134,10 @@ def has_room() -> bool:
     return bulkhead.has_room()
 
 
-def _translated(error: stripe.StripeError) -> PaymentProviderUnavailable:
+def _translated(error: stripe.StripeError, tries: Tries) -> PaymentProviderUnavailable:
     status = error.http_status
     if isinstance(error, stripe.APIConnectionError) or status is None:
-        return ProviderUnreachable()
+        return ProviderNotReached() if tries.reached_nobody else ProviderUnreachable()
     if status == 409:
         return ProviderStillRunning()
     if status in (401, 403, 429):

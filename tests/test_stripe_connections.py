@@ -8,7 +8,7 @@ import pytest
 import requests
 import stripe
 
-from purchases import stripe_gateway
+from purchases import stripe_connections, stripe_gateway
 from purchases.stripe_connections import DirectConnections
 from tests.webhook_receiver import Handler, answer, go_on_for_ever, hang, receiving
 
@@ -79,8 +79,27 @@ def test_request_is_sent_once_and_fails_as_the_sdk_expects(
 def test_nobody_there_is_a_failed_connection() -> None:
     with receiving() as server:
         url = server.url
-    with pytest.raises(requests.ConnectionError):
+    with stripe_connections.counted() as tries, pytest.raises(requests.ConnectionError):
         post(url)
+    assert tries.reached_nobody
+
+
+def test_somebody_was_reached_if_only_the_second_try_was_refused() -> None:
+    with stripe_connections.counted() as tries:
+        with receiving() as server:
+            server.behaviours = [hang]
+            with pytest.raises(requests.Timeout):
+                post(server.url, read=0.3)
+            url = server.url
+        with pytest.raises(requests.ConnectionError):
+            post(url)
+    assert tries == stripe_connections.Tries(made=2, unconnected=1)
+    assert not tries.reached_nobody
+
+
+def test_what_was_not_counted_may_have_reached_somebody() -> None:
+    with stripe_connections.counted() as tries:
+        assert not tries.reached_nobody
 
 
 def test_only_a_certificate_of_a_known_authority_is_believed() -> None:

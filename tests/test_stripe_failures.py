@@ -1,6 +1,7 @@
 """Stripe fails, hangs, or loses its answer: the buyer hears 503 and no stock is lost or doubled."""
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from offers.errors import DomainError
+from offers_project.local.ports import free_port
 from purchases import holds, refunds, stripe_gateway, stripe_traffic
 from purchases.errors import ProviderUnreachable
 from purchases.models import Purchase
@@ -186,6 +188,56 @@ def test_retry_after_a_lost_answer_takes_the_same_hold_up(
     assert counters(offer) == (1, 0)
     assert [session["status"] for session in sandbox.sessions()] == ["open"]
     assert sweep() == []
+
+
+@pytest.fixture
+def nobody_there(settings: Any) -> Callable[[bool], None]:
+    """Whether Stripe's address is one where connections are refused."""
+    real, nowhere = settings.STRIPE_API_BASE, f"http://127.0.0.1:{free_port()}"
+
+    def switch(away: bool) -> None:
+        settings.STRIPE_API_BASE = nowhere if away else real
+
+    switch(True)
+    return switch
+
+
+def test_purchase_that_reached_nobody_gives_the_hold_back_at_once(
+    sandbox: Any, client_of: Any, nobody_there: Any
+) -> None:
+    offer = OfferFactory()
+    client = client_of(UserFactory())
+
+    answer = buy(client, offer, key="k1")
+
+    assert (answer.status_code, code(answer)) == (503, "payment_provider_unavailable")
+    assert counters(offer) == (0, 0)
+    assert Purchase.objects.get().release_reason == "provider_error"
+    nobody_there(False)
+    assert buy(client, offer, key="k1").status_code == 201
+    assert counters(offer) == (1, 0)
+    assert [session["status"] for session in sandbox.sessions()] == ["open"]
+
+
+def test_repetition_that_reached_nobody_keeps_the_hold(
+    sandbox: Any, client_of: Any, quick_timeouts: None, nobody_there: Any
+) -> None:
+    """What the first request asked may have been done, or may yet be."""
+    offer = OfferFactory()
+    client = client_of(UserFactory())
+    nobody_there(False)
+    sandbox.faults(drop_rate=1.0)
+    buy(client, offer, key="k1")
+    nobody_there(True)
+
+    assert code(buy(client, offer, key="k1")) == "payment_provider_unavailable"
+
+    assert counters(offer) == (1, 0)
+    nobody_there(False)
+    sandbox.faults()
+    assert sweep() == [None]
+    assert counters(offer) == (0, 0)
+    assert [session["status"] for session in sandbox.sessions()] == ["expired"]
 
 
 def test_hanging_stripe_is_given_up_within_15_seconds(sandbox: Any, client_of: Any) -> None:
