@@ -341,6 +341,7 @@ class OfferSerializer(serializers.ModelSerializer):
 REASONS = [
     refusal.code
     for refusal in (
+        errors.PurchasesDisabled,
         errors.NotRegistered,
         errors.NotEligible,
         errors.OfferArchived,

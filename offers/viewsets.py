@@ -19,6 +19,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from offers import catalog, impressions, lifecycle, listing, targeting
+from offers.errors import DomainError
 from offers.http_caching import CONDITIONAL_HEADERS, ConditionalAnswers, not_modified
 from offers.models import Event, Offer
 from offers.number_fields import WholeNumber
@@ -145,6 +146,10 @@ class OfferViewSet(
         actor = cast("User", self.request.user)
         lifecycle.archive(instance.pk, now=timezone.now(), source="API", actor=actor)
 
+    def refusal(self, offer: Offer, *, quantity: int) -> DomainError | None:
+        """Why the caller can't buy so many now, apart from what they have already."""
+        return catalog.refusal(self.request.user, offer, quantity=quantity, now=timezone.now())
+
     @extend_schema(
         parameters=[AvailabilityQuery, *CONDITIONAL_HEADERS],
         responses=not_modified(AvailabilitySerializer),
@@ -155,9 +160,7 @@ class OfferViewSet(
         query = AvailabilityQuery(data=request.query_params)
         query.is_valid(raise_exception=True)
         offer = self.get_object()
-        refusal = catalog.refusal(
-            request.user, offer, quantity=query.validated_data["quantity"], now=timezone.now()
-        )
+        refusal = self.refusal(offer, quantity=query.validated_data["quantity"])
         return Response(
             AvailabilitySerializer(
                 {

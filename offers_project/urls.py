@@ -15,14 +15,14 @@ from fulfillment.pages import purchase_page, success_page
 from fulfillment.viewsets import PurchaseViewSet
 from offers.live_stock import offers_live
 from offers.throttling import LoginsPerAddress, LoginsPerName
-from offers.viewsets import EventViewSet, OfferViewSet
+from offers.viewsets import EventViewSet
 from offers_project import health
 from offers_project.accounts import pages as accounts
 from offers_project.http_errors import refusing_with_a_page
 from offers_project.login import AttendeeLogin, BackOfficeLogin
 from offers_project.monitoring.exposition import metrics
 from purchases import pages, purchase_pages
-from purchases.viewsets import StripeWebhookView
+from purchases.viewsets import OfferViewSet, StripeWebhookView
 
 router = SimpleRouter(use_regex_path=False)
 router.register("events", EventViewSet)

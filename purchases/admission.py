@@ -3,10 +3,11 @@
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Count, IntegerField, Q, QuerySet, Sum, TextField, UUIDField
 from django.db.models.functions import Coalesce
 
+from offers.errors import DomainError
 from offers.models import Offer
 from offers.prepared import Given, Query, Row
 from purchases.errors import PurchaseLimitReached, TooManyOpenHolds
@@ -58,11 +59,27 @@ def admit(user: User, offer: Offer, quantity: int, idempotency_key: str | None) 
     open_holds, have, is_repeated = standing or (0, 0, 0)
     if is_repeated:
         return made_with(user, idempotency_key)
+    _refuse_beyond_caps(offer, quantity, open_holds=open_holds, have=have)
+    return None
+
+
+def refusal(user: User | AnonymousUser, offer: Offer, quantity: int) -> DomainError | None:
+    """What ``admit`` would raise just now, for who only asks; locks nothing."""
+    known = user.is_authenticated
+    standing = _STANDING.get(user=user.pk, offer=offer.pk, key=None) if known else None
+    open_holds, have, _ = standing or (0, 0, 0)
+    try:
+        _refuse_beyond_caps(offer, quantity, open_holds=open_holds, have=have)
+    except (TooManyOpenHolds, PurchaseLimitReached) as error:
+        return error
+    return None
+
+
+def _refuse_beyond_caps(offer: Offer, quantity: int, *, open_holds: int, have: int) -> None:
     if open_holds >= settings.MAX_OPEN_HOLDS_PER_USER:
         raise TooManyOpenHolds(limit=settings.MAX_OPEN_HOLDS_PER_USER)
     if offer.max_per_user is not None and have + quantity > offer.max_per_user:
         raise PurchaseLimitReached(limit=offer.max_per_user, have=have)
-    return None
 
 
 def made_with(user: User, idempotency_key: str | None) -> Purchase | None:

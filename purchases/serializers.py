@@ -12,8 +12,10 @@ from rest_framework import serializers
 
 from offers import money
 from offers.number_fields import DecimalNumber, WholeNumber
-from offers.serializers import AMOUNT, Amount
+from offers.serializers import AMOUNT, REASONS, Amount
+from offers.serializers import AvailabilitySerializer as OfferAvailability
 from offers.times import written
+from purchases.errors import PurchaseLimitReached, TooManyOpenHolds
 from purchases.models import DeliveryMethod, Purchase, StripeEvent
 from purchases.states import ReleaseReason, Status
 
@@ -25,6 +27,16 @@ class UUIDText(serializers.UUIDField):
         if not isinstance(data, str):
             self.fail("invalid", value=data)
         return super().to_internal_value(data)
+
+
+class AvailabilitySerializer(OfferAvailability):
+    """Whether the caller could buy now, and if not, why."""
+
+    reason = serializers.ChoiceField(
+        [*REASONS, TooManyOpenHolds.code, PurchaseLimitReached.code],
+        allow_null=True,
+        help_text="What it would be refused with; null: nothing.",
+    )
 
 
 @extend_schema_serializer(component_name="Purchase")  # PurchaseRequest, as a request

@@ -19,10 +19,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from offers import viewsets as offers
+from offers.errors import DomainError
+from offers.http_caching import not_modified
+from offers.models import Offer
 from offers.throttling import PurchasesPerAddress, PurchasesPerUser
-from purchases import checkout, holds, refund_requests, webhooks
+from purchases import admission, checkout, holds, refund_requests, webhooks
 from purchases.models import Purchase
 from purchases.serializers import (
+    AvailabilitySerializer,
     PurchaseQuery,
     PurchaseRequestSerializer,
     PurchaseSerializer,
@@ -54,6 +59,17 @@ MAYBE_REPLAYED = OpenApiParameter(
     response=[202],
     description="There only in the answer to a repetition: no other refund was made.",
 )
+
+
+@extend_schema_view(availability=extend_schema(responses=not_modified(AvailabilitySerializer)))
+class OfferViewSet(offers.OfferViewSet):
+    """What can be bought at an event; members of its organization manage it here."""
+
+    def refusal(self, offer: Offer, *, quantity: int) -> DomainError | None:
+        """That of the offer, or else what the caller's own purchases leave no room for."""
+        return super().refusal(offer, quantity=quantity) or admission.refusal(
+            self.request.user, offer, quantity
+        )
 
 
 # Made once: that takes longer than to ask it, and nothing of what it is asked stays.

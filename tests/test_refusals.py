@@ -443,6 +443,34 @@ def test_more_than_the_limit_at_once_is_refused(attendee: APIClient) -> None:
     assert_nothing_is_held(offer)
 
 
+def reason(client: APIClient, offer: Offer, quantity: int = 1) -> str | None:
+    """What the question says a purchase would be refused with."""
+    answer = client.get(f"/api/v1/offers/{offer.pk}/availability/", {"quantity": quantity}).json()
+    assert answer["available"] is (answer["reason"] is None)
+    return answer["reason"]
+
+
+def test_availability_knows_what_the_caller_has_already(
+    client_of: Callable[..., APIClient], settings: Any
+) -> None:
+    settings.MAX_OPEN_HOLDS_PER_USER = 2
+    offer, user = OfferFactory(max_per_user=5), UserFactory()
+    PurchaseFactory(offer=offer, user=user, quantity=2, status=Status.PAID)
+    PurchaseFactory(offer=offer, user=user, quantity=2, status=Status.RESERVED)
+    assert reason(client_of(user), offer) is None
+    assert reason(client_of(user), offer, 2) == "purchase_limit_reached"
+    for nobody_known in (client_of(UserFactory()), client_of(None)):
+        assert reason(nobody_known, offer, 5) is None
+        assert reason(nobody_known, offer, 6) == "purchase_limit_reached"
+    PurchaseFactory(user=user, status=Status.RESERVED)
+    assert reason(client_of(user), offer) == "too_many_open_holds"
+
+
+def test_availability_says_that_nothing_is_sold_just_now(attendee: APIClient, offer: Offer) -> None:
+    call_command("waffle_switch", "purchases", "off", "--create")
+    assert reason(attendee, offer) == "purchases_disabled"
+
+
 @reaches_stripe
 def test_open_holds_are_capped_per_attendee(
     sandbox: Any, client_of: Callable[..., APIClient]

@@ -96,6 +96,7 @@ ENUMS: dict[str, dict[str, str]] = {
         "EMAIL": "in e-mails",
     },
     "ReasonEnum": {
+        "purchases_disabled": "nothing is sold at the moment",
         "not_registered": "the event is private, and the caller isn't registered",
         "not_eligible": "it is for other ticket tiers or sessions",
         "offer_archived": "it was withdrawn",
@@ -104,6 +105,8 @@ ENUMS: dict[str, dict[str, str]] = {
         "offer_not_started": "its sale has not started yet",
         "sold_out": "nothing is left",
         "insufficient_inventory": "fewer are left than asked for",
+        "too_many_open_holds": "the caller has as many unpaid purchases as they may",
+        "purchase_limit_reached": "the caller would have more of it than they may",
     },
     "DeliveryMethodEnum": {
         "shipping": "sent to the address that is asked for when paying",
