@@ -6,9 +6,11 @@ import os
 from django.core.wsgi import get_wsgi_application
 from django.urls import get_resolver
 
+from offers_project.unsized_bodies import with_length
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "offers_project.settings")
 
-application = get_wsgi_application()
+application = with_length(get_wsgi_application())
 
 # The first request would load the rest of the code: all views.
 _ = get_resolver().url_patterns
