@@ -177,11 +177,12 @@ INSTALLED_APPS = [
     "import_export",
     "rest_framework",
     "simple_history",
-    "waffle",
+    # Its command replaces the one of waffle.
     "offers",
     "purchases",
     "fulfillment",
     "offers_project.accounts",
+    "waffle",
 ]
 if LOCAL_RUN:
     INSTALLED_APPS.append("offers_project.local")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
+from waffle.models import Switch
 
 from offers.models import Offer
 from purchases.models import Purchase, StripeEvent
@@ -149,6 +150,19 @@ def test_expire_offers_deactivates_what_has_ended() -> None:
     assert run("expire_offers", "--dry-run") == "1 offers would be deactivated.\n"
     assert run("expire_offers") == "1 offers deactivated.\n"
     assert list(Offer.objects.filter(is_active=False)) == [ended]
+
+
+def test_waffle_switch_only_says_what_it_would_set_in_a_dry_run() -> None:
+    Switch.objects.get_or_create(name="purchases", defaults={"active": True})
+    said = run("waffle_switch", "purchases", "off", "--dry-run")
+    assert said == "purchases would be off.\n"
+    assert run("waffle_switch", "new", "on", "--create", "--dry-run").endswith("new would be on.\n")
+    with pytest.raises(CommandError, match="does not exist"):
+        run("waffle_switch", "new", "on", "--dry-run")
+    assert dict(Switch.objects.values_list("name", "active")) == {"purchases": True}
+    assert run("waffle_switch", "purchases", "off") == "purchases is off.\n"
+    assert not Switch.objects.get().active
+    assert run("waffle_switch", "--list") == "Switches:\npurchases: off\n\n"
 
 
 def test_seed_demo_makes_the_demo_once_and_more_on_request(client_of: Any) -> None:
