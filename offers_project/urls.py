@@ -4,6 +4,12 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 from django.views.i18n import set_language
+from drf_spectacular.renderers import (
+    OpenApiJsonRenderer,
+    OpenApiJsonRenderer2,
+    OpenApiYamlRenderer,
+    OpenApiYamlRenderer2,
+)
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
@@ -32,13 +38,21 @@ router.register("purchases", PurchaseViewSet)
 token = TokenObtainPairView.as_view(throttle_classes=[LoginsPerName, LoginsPerAddress])
 refresh = TokenRefreshView.as_view(throttle_classes=[LoginsPerAddress])
 
+# In JSON, which is YAML as well, unless YAML is asked for.
+schema = SpectacularAPIView.as_view(
+    permission_classes=[],
+    renderer_classes=[
+        OpenApiJsonRenderer2, OpenApiJsonRenderer, OpenApiYamlRenderer2, OpenApiYamlRenderer,
+    ],
+)  # fmt: skip
+
 api = [
     # First, since nearly all requests are for these.
     path("", include(router.urls)),
     path("auth/token/", token, name="token"),
     path("auth/token/refresh/", refresh, name="token-refresh"),
     path("webhooks/stripe/", StripeWebhookView.as_view(), name="stripe-webhook"),
-    path("schema/", SpectacularAPIView.as_view(permission_classes=[]), name="schema"),
+    path("schema/", schema, name="schema"),
     path(
         "docs/",
         # Split: its script is a file of its own, since the CSP forbids scripts within pages.

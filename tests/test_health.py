@@ -125,8 +125,9 @@ def test_metrics_and_docs_are_served(client: Client) -> None:
     client.get("/livez")
     assert b"django_http_requests_total" in client.get("/metrics").content
     assert b"swagger-ui" in client.get("/api/v1/docs/").content
-    schema = yaml.safe_load(client.get("/api/v1/schema/").content)
+    schema = client.get("/api/v1/schema/").json()
     assert schema["openapi"].startswith("3.1")
+    assert yaml.safe_load(client.get("/api/v1/schema/?format=yaml").content) == schema
     assert "/api/v1/purchases/{id}/cancel/" in schema["paths"]
 
 
