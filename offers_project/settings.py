@@ -76,6 +76,11 @@ def rate(name: str, default: str) -> str:
     return text
 
 
+def listed(name: str, default: list[str]) -> list[str]:
+    """Comma-separated values; a blank beside a comma belongs to none of them."""
+    return [value.strip() for value in env.list(name, default=default) if value.strip()]
+
+
 def json_object(name: str) -> dict[str, Any]:
     """Named values, as JSON has them; anything else stops the start and names the setting."""
     text = env.str(name, default="") or "{}"
@@ -95,7 +100,7 @@ SECRET_KEY = required_in_production(
 )
 # Exists once this web server was asked to end; set by draining.py alone.
 DRAINING_FILE = env.str("DRAINING_FILE", default="")
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[] if PRODUCTION else ["127.0.0.1", "localhost"])
+ALLOWED_HOSTS = listed("ALLOWED_HOSTS", [] if PRODUCTION else ["127.0.0.1", "localhost"])
 
 # -- Stripe ---------------------------------------------------------------------------------------
 STRIPE_SECRET_KEY = required_in_production(
@@ -103,7 +108,7 @@ STRIPE_SECRET_KEY = required_in_production(
     "take a restricted key (rk_…) from Stripe's dashboard, Developers > API keys",
     otherwise="",
 )
-STRIPE_WEBHOOK_SECRETS = env.list("STRIPE_WEBHOOK_SECRETS", default=[])
+STRIPE_WEBHOOK_SECRETS = listed("STRIPE_WEBHOOK_SECRETS", [])
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="https://api.stripe.com")
 # One retry and these time-outs (seconds) keep a purchase under 15 s when Stripe hangs.
 STRIPE_CONNECT_TIMEOUT = 2.0

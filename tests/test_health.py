@@ -195,6 +195,16 @@ def test_database_of_another_kind_is_refused_with_a_sentence() -> None:
     assert "must name a PostgreSQL database" in refused.stderr
 
 
+def test_blank_beside_a_comma_belongs_to_no_value() -> None:
+    """Otherwise the second secret would be refused while the first one is replaced."""
+    show = "from django.conf import settings as s; print(s.STRIPE_WEBHOOK_SECRETS, s.ALLOWED_HOSTS)"
+    said = manage(
+        "shell", "-v0", "-c", show,
+        STRIPE_WEBHOOK_SECRETS="whsec_a, whsec_b ,", ALLOWED_HOSTS=" a.example, b.example",
+    )  # fmt: skip
+    assert said.stdout.strip() == "['whsec_a', 'whsec_b'] ['a.example', 'b.example']", said.stderr
+
+
 def test_deployment_check_misses_the_webhook_secret() -> None:
     checked = manage("check", "--deploy", STRIPE_WEBHOOK_SECRETS="")
     assert "STRIPE_WEBHOOK_SECRETS is not set" in checked.stderr

@@ -466,11 +466,6 @@ def test_availability_knows_what_the_caller_has_already(
     assert reason(client_of(user), offer) == "too_many_open_holds"
 
 
-def test_availability_says_that_nothing_is_sold_just_now(attendee: APIClient, offer: Offer) -> None:
-    call_command("waffle_switch", "purchases", "off", "--create")
-    assert reason(attendee, offer) == "purchases_disabled"
-
-
 @reaches_stripe
 def test_open_holds_are_capped_per_attendee(
     sandbox: Any, client_of: Callable[..., APIClient]
@@ -568,6 +563,14 @@ def test_switch_reaches_a_process_that_has_it_cached(
     turn("off")
     assert_refused(buy(attendee, offer), 503, "purchases_disabled")
     assert_nothing_is_held(offer)
+
+
+def test_availability_says_that_nothing_is_sold_just_now(
+    switch: None, attendee: APIClient, offer: Offer
+) -> None:
+    assert reason(attendee, offer) is None
+    turn("off")
+    assert reason(attendee, offer) == "purchases_disabled"
 
 
 # -- Without the lock -----------------------------------------------------------------------------
