@@ -25,7 +25,7 @@ from django.utils.translation import gettext
 from offers import row_queue
 from offers.contention import drop_broken_connection, retried
 from offers.errors import database_is_busy
-from purchases import checkout, payments, stripe_gateway, transitions
+from purchases import checkout, payments, refunds, stripe_gateway, transitions
 from purchases.activity import log_failure
 from purchases.errors import (
     HoldAlreadyResolved,
@@ -124,8 +124,17 @@ def end(
         Purchase.objects.filter(pk=purchase.pk).update(ending_until=None)
         raise
     if session is not None and session.status == "complete":
-        payments.record_session(session, now=now, source=source)
-        return Purchase.objects.get(pk=purchase.pk)
+        try:
+            payments.record_session(session, now=now, source=source)
+        except PaymentMismatch:
+            # Staff's way out of it: nothing was bought, and nothing of the payment is left.
+            sent_back = refunds.all_of(session.payment_intent_id, amount=session.amount_total)
+            if not sent_back:
+                raise
+            for refund in sent_back:
+                refunds.record(refund, now=now, source=source, of=purchase)
+        else:
+            return Purchase.objects.get(pk=purchase.pk)
     return _release(
         purchase.pk,
         reason=reason,

@@ -110,9 +110,12 @@ def _record_payment(
     purchase: Purchase, session: CheckoutSession, *, now: datetime, source: str
 ) -> None:
     if session.amount_total != purchase.total_minor or session.currency != purchase.currency:
+        if purchase.status == Status.RELEASED and _is_all_back(session, purchase):
+            return
         raise PaymentMismatch(
             f"Session {session.id} took {_written(session.amount_total, session.currency)}, but "
-            f"purchase {purchase.pk} costs {_written(purchase.total_minor, purchase.currency)}."
+            f"purchase {purchase.pk} costs {_written(purchase.total_minor, purchase.currency)}. "
+            "Refund all of it in Stripe's dashboard, and then release the hold."
         )
     # Stripe's time of payment, not ours of hearing about it; its clock may be ahead of ours.
     facts = _facts(session) | {"paid_at": min(session.paid_at or now, now)}
@@ -131,6 +134,12 @@ def _record_payment(
         return
     if purchase.refunded_amount:
         refunds.settle(purchase, now=now, source=source)  # its refund was heard of first
+
+
+def _is_all_back(session: CheckoutSession, purchase: Purchase) -> bool:
+    return session.currency == purchase.currency and refunds.is_all_known(
+        session.payment_intent_id, session.amount_total, session.currency
+    )
 
 
 def _written(minor: int, currency: str) -> str:

@@ -212,14 +212,27 @@ def is_all_known(payment_intent_id: str, refunded: int, currency: str) -> bool:
     return amount >= money.from_minor_units(refunded, currency.upper())
 
 
+def all_of(payment_intent_id: str, *, amount: int) -> list[stripe_objects.Refund]:
+    """What Stripe has sent back of a payment of ``amount`` (minor units), if that was all of it.
+
+    Called outside any transaction. An empty list if some of it is still here.
+    """
+    found = stripe_gateway.refunds_of(payment_intent_id)
+    sent = [refund for refund in found if _state(refund) == Refund.State.SUCCEEDED]
+    return sent if sum(refund.amount for refund in sent) >= amount else []
+
+
 @retried
-def record(refund: stripe_objects.Refund, *, now: datetime, source: str) -> Purchase | None:
+def record(
+    refund: stripe_objects.Refund, *, now: datetime, source: str, of: Purchase | None = None
+) -> Purchase | None:
     """Note what Stripe says of a refund, and settle its purchase; ``None`` if it isn't ours.
 
     Called by webhooks, the sweep and reconciliation; locks the purchase, then its offer. A refund
-    only ever moves on (``RANK``), so old news are no news.
+    only ever moves on (``RANK``), so old news are no news. ``of`` is the purchase where the payment
+    itself isn't on record.
     """
-    found = purchase_of_payment(refund.payment_intent_id)
+    found = of or purchase_of_payment(refund.payment_intent_id)
     if found is None:
         return None
     state = _state(refund)
