@@ -125,6 +125,8 @@ def pytest_load_initial_conftests() -> Generator[None, object, object]:
     if worker:
         server = os.environ["REDIS_URL"].rpartition("/")[0]
         os.environ["REDIS_URL"] = f"{server}/{_valkey_database_of(worker)}"
+        # Files likewise: what the other worker stores is none of a test's business.
+        os.environ["CONTENT_DIR"] += f"-{worker}"
     else:
         try:
             SERVICES.start()

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -186,9 +185,8 @@ def test_letter_waits_for_a_mail_server_that_is_away(settings: Any) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
     client = Client()
-    began = time.monotonic()
     assert ask_to_register(client).status_code == 302
-    assert time.monotonic() - began < 2
+    assert AccountLetter.objects.get().attempts == 0  # the page left it to the worker
     assert send() == 0
     letter = AccountLetter.objects.get()
     assert (letter.attempts, letter.sent_at) == (1, None)
@@ -213,14 +211,14 @@ def test_neither_page_nor_letter_is_lost_to_a_mail_server_that_hangs(
         while hangs.is_set():
             await asyncio.sleep(0.05)
 
-    settings.EMAIL_TIMEOUT = 0.5
+    patience, settings.EMAIL_TIMEOUT = settings.EMAIL_TIMEOUT, 0.5
     server.before = hang
-    began = time.monotonic()
     assert ask_to_register(Client()).status_code == 302
-    assert time.monotonic() - began < 2
+    assert server.connections == 0  # the page left it to the worker
     assert send() == 0
     assert AccountLetter.objects.get().sent_at is None
     hangs.clear()
+    settings.EMAIL_TIMEOUT = patience
     assert send(later=timedelta(minutes=1)) == 1
 
 

@@ -197,7 +197,9 @@ def test_webhook_is_tried_again_until_it_is_accepted(
     assert delivery["state"] == "delivered"
     assert delivery["url"] == receiver.url
     times = [attempt["time"] for attempt in delivery["attempts"]]
-    assert 0.9 < times[1] - times[0] < times[2] - times[1]
+    # Never sooner than planned; how much later is the machine's business.
+    assert times[1] - times[0] >= 0.99
+    assert times[2] - times[1] >= 1.99
     assert sandbox.client().v1.events.list(undelivered).data == []
     event = sandbox.client().v1.events.retrieve(first["event_id"])
     assert event.pending_webhooks == 0

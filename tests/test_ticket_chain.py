@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -81,17 +81,10 @@ def while_locked(registration: Registration, calls: list[Callable[[], Any]]) -> 
         Registration.objects.select_for_update(no_key=True).get(pk=registration.pk)
         running = threading.Thread(target=lambda: answers.extend(at_once(calls)))
         running.start()
-        wait_for(lambda: blocked() == len(calls))
+        wait_for(lambda: blocked_backends() == len(calls))
     running.join()
     assert not [answer for answer in answers if isinstance(answer, Exception)]
     return answers
-
-
-def blocked() -> int:
-    with connection.cursor() as cursor:
-        # PostgreSQL shows a transaction the same backends all the time, unless told not to.
-        cursor.execute("SELECT pg_stat_clear_snapshot()")
-    return blocked_backends()
 
 
 @pytest.mark.django_db(transaction=True)

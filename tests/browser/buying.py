@@ -14,6 +14,7 @@ from offers.models import Event, Offer
 from purchases.models import Purchase
 from purchases.states import Status
 from tests.browser.visitor import PATIENCE_MS, Visitor
+from tests.conftest import Sandbox
 from tests.factories import DigitalContentFactory, EventFactory, OfferFactory, UserFactory
 from tests.sandbox_process import wait_for
 
@@ -71,6 +72,13 @@ def reads(visitor: Visitor, heading: str) -> None:
 
 def says(visitor: Visitor, text: str | re.Pattern[str]) -> None:
     expect(visitor.page.locator("main").get_by_text(text).first).to_be_visible(timeout=PATIENCE_MS)
+
+
+def hear_of_it(stripe: Sandbox) -> None:
+    """Stripe's webhooks, which were kept back (``webhooks="drop"``), come now."""
+    stripe.faults()
+    for webhook in stripe.process.get("webhooks")["data"]:
+        stripe.process.control(f"webhooks/{webhook['event_id']}/resend")
 
 
 def deliver(purchase: Purchase) -> None:

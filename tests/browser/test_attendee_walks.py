@@ -14,6 +14,7 @@ from tests.browser.buying import (
     Stall,
     buy_button,
     deliver,
+    hear_of_it,
     pay_button,
     reads,
     says,
@@ -51,7 +52,7 @@ def test_two_taps_lead_from_the_offers_to_what_was_bought(
     taps: list[str] = []
     page.expose_function("tapped", lambda: taps.append(page.url))
     page.add_init_script(COUNT_TAPS)
-    stripe.faults(webhook_delay_ms=1500)
+    stripe.faults(webhooks="drop")
 
     visitor.open(stall.page)
     visitor.look("walk-1-offers")
@@ -62,6 +63,7 @@ def test_two_taps_lead_from_the_offers_to_what_was_bought(
     page.wait_for_url(SUCCESS_PAGE)
     reads(visitor, "One moment…")
     visitor.look("walk-3-waiting")
+    hear_of_it(stripe)
     reads(visitor, "Thank you, it's yours")
     visitor.look("walk-4-paid")
     deliver(Purchase.objects.get())
@@ -166,7 +168,7 @@ def test_whole_way_on_a_slow_network(visit: Callable[..., Visitor], stripe: Sand
     network = visitor.context.new_cdp_session(page)
     network.send("Network.enable")
     network.send("Network.emulateNetworkConditions", SLOW_4G)
-    stripe.faults(latency_ms=1000, webhook_delay_ms=1500)
+    stripe.faults(latency_ms=1000, webhooks="drop")
     sent: list[str] = []
     page.on("request", lambda r: sent.append(r.url) if r.method == "POST" else None)
     waits: list[str] = []
@@ -186,6 +188,7 @@ def test_whole_way_on_a_slow_network(visit: Callable[..., Visitor], stripe: Sand
     assert len(sent) == 1
     pay_button(page).click()
     reads(visitor, "One moment…")
+    hear_of_it(stripe)
     reads(visitor, "Thank you, it's yours")
     assert Purchase.objects.get().status == Status.PAID
 
