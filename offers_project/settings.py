@@ -24,8 +24,10 @@ env = environ.Env()
 if (BASE_DIR / ".env").is_file():
     environ.Env.read_env(BASE_DIR / ".env")
 
-if not os.environ.get("DATABASE_URL"):
-    # Only a machine without a configured database gets here, so production never imports this.
+LOCAL_FOLDER = Path(os.environ.get("DATA_DIR") or BASE_DIR / ".local")
+if not os.environ.get("DATABASE_URL") or (LOCAL_FOLDER / "run.json").is_file():
+    # Only a machine without a configured database, or with a local run, gets here, so production
+    # never imports this.
     from offers_project.local import environment
 
     try:

@@ -75,6 +75,21 @@ def test_a_database_of_ones_own_needs_no_run(
     assert os.environ["DATABASE_URL"] == "postgres://from-shell"
 
 
+@pytest.mark.usefixtures("nothing_set")
+def test_run_on_a_database_of_ones_own_lends_its_other_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = publish(tmp_path / "data", DATABASE_URL="postgres://own", REDIS_URL="redis://run")
+    monkeypatch.setenv("DATABASE_URL", "postgres://another")
+    environment.adopt()
+    assert "REDIS_URL" not in os.environ
+    monkeypatch.setenv("DATABASE_URL", "postgres://own")
+    environment.adopt()
+    assert os.environ["REDIS_URL"] == "redis://run"
+    monkeypatch.delenv("REDIS_URL")
+    release(data)
+
+
 def test_environment_needs_no_django() -> None:
     program = (
         "import sys; from offers_project.local.environment import adopt; "

@@ -79,13 +79,15 @@ def data_dir() -> Path:
 def adopt() -> None:
     """Let this process use the embedded parts of the run that is up in DATA_DIR.
 
-    Called before the settings are read. It changes nothing where DATABASE_URL is set, in the
-    environment or in `.env`; values that are set already stay. Raises NoLocalRun.
+    Called before the settings are read. Values that are set already stay; a DATABASE_URL, in the
+    environment or in `.env`, may be of another installation, so that only a run which uses that
+    database, too, is adopted then. Raises NoLocalRun where nothing says which database to use.
     """
-    if os.environ.get("DATABASE_URL") or dotenv_values().get("DATABASE_URL"):
-        return
     folder = data_dir()
     run = read_run(folder)
+    database = os.environ.get("DATABASE_URL") or dotenv_values().get("DATABASE_URL")
+    if database and (run is None or run["env"].get("DATABASE_URL") != database):
+        return
     if run is None:
         raise NoLocalRun(
             f"No local run is up in {_shown(folder)}: "
