@@ -2,6 +2,7 @@
 
 import unicodedata
 from abc import ABC, abstractmethod
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 from django.conf import settings
@@ -56,7 +57,24 @@ class PerAddress(RateLimit):
     """Base: counts by the client's address, as the proxy or the connection tells it."""
 
     def key(self, request: Request) -> str:
-        return str(request.META.get(settings.RATELIMIT_IP_META_KEY) or "unknown")
+        address = str(request.META.get(settings.RATELIMIT_IP_META_KEY) or "unknown")
+        return _network(address) if ":" in address else address
+
+
+def _network(address: str) -> str:
+    """The network of an IPv6 address: whoever has one has all of it, and could use each once.
+
+    As django-ratelimit's own key "ip" has it, which would put all of IPv4 that is written as IPv6
+    (``::ffff:192.0.2.1``) into one network. What is no address counts as it is.
+    """
+    try:
+        found = IPv6Address(address)
+    except ValueError:
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    network = IPv6Network((found, settings.RATELIMIT_IPV6_MASK), strict=False)
+    return str(network.network_address)
 
 
 class PurchasesPerUser(RateLimit):

@@ -399,6 +399,8 @@ RATELIMIT_USE_CACHE = "ratelimit"
 RATELIMIT_FAIL_OPEN = True
 # The header in which a proxy you trust puts the client's address, e.g. HTTP_X_REAL_IP.
 RATELIMIT_IP_META_KEY = env.str("CLIENT_IP_META_KEY", default="REMOTE_ADDR")
+# So much of an address is the network, the rest each host's own choice: RFC 4291, section 2.5.4.
+RATELIMIT_IPV6_MASK = 64
 
 WAFFLE_CACHE_NAME = "switches"
 WAFFLE_SWITCH_DEFAULT = True  # `purchases` sells unless somebody switched it off

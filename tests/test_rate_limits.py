@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import time_machine
 from django.core.cache import caches
+from django.test import RequestFactory
 
+from offers.throttling import PurchasesPerAddress
 from tests.conftest import buy, code
 from tests.factories import OfferFactory, UserFactory
 
@@ -50,6 +52,38 @@ def test_one_address_has_a_limit_over_all_its_users(
     with STILL:
         answers = [buy(client_of(UserFactory()), offer) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [201, 201, 201, 429]
+
+
+def test_whole_ipv6_network_of_one_client_has_one_limit(client_of: Any, settings: Any) -> None:
+    settings.LOGIN_RATE_LIMIT_IP = "2/m"
+
+    def log_in(address: str) -> Any:
+        body = {"username": address, "password": "x"}
+        return client_of().post("/api/v1/auth/token/", body, REMOTE_ADDR=address)
+
+    with STILL:
+        answers = [log_in(f"2001:db8:1:2:{n}::{n}") for n in range(3)]
+        neighbour = log_in("2001:db8:1:3::1")
+    assert [answer.status_code for answer in answers] == [401, 401, 429]
+    assert neighbour.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:DB8:0001:2::", "2001:db8:1:2::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::FFFF:c000:201", "192.0.2.1"),
+        ("192.0.2.1:443", "192.0.2.1:443"),
+        ("", "unknown"),
+    ],
+)
+def test_what_of_an_address_is_counted(address: str, counted: str) -> None:
+    request: Any = RequestFactory().get("/", REMOTE_ADDR=address)
+    assert PurchasesPerAddress().key(request) == counted
 
 
 def test_reading_and_cancelling_are_not_limited(offer: Any, client_of: Any) -> None:
