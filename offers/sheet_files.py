@@ -17,6 +17,7 @@ from import_export.formats import base_formats
 from import_export.tmp_storages import BaseStorage
 
 from offers.offer_columns import COLUMNS, printable
+from offers.spreadsheet import for_csv
 
 LARGEST = 1024 * 1024  # bytes
 MOST_ROWS = 2_000
@@ -51,6 +52,12 @@ class CsvFile(base_formats.CSV):
         # What stands between the columns: Excel takes what the country of its user has.
         separator = max(",;\t", key=first.count)
         return table_of(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+
+    def export_data(self, dataset: tablib.Dataset, **kwargs: Any) -> Any:
+        table = tablib.Dataset(headers=dataset.headers)
+        for row in dataset:
+            table.append([for_csv(value) for value in row])
+        return super().export_data(table, **kwargs)
 
 
 class XlsxFile(base_formats.XLSX):

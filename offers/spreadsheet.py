@@ -12,9 +12,17 @@ from django.http import HttpResponse
 
 # Without it Excel reads no UTF-8.
 BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
+SIGN = r"[=+\-@＝＋－＠]"
 # A sign that begins a formula, also full-width and behind blanks, which some programs drop; and
 # what makes a program begin a new cell. Apostrophes before it count, so that none gets lost.
-FORMULA = re.compile(r"'*(\s*[=+\-@＝＋－＠]|[\t\r\n])")
+FORMULA = re.compile(rf"'*(\s*{SIGN}|[\t\r\n])")
+# Where Excel's list separator is no comma, in German for one, it takes our commas for text and
+# begins a cell at these instead. Quotes of ours don't hold it back, since none begins a cell then;
+# and those in the text may: it drops them.
+SPLIT = r"([;\t\r\n])"
+DROPPED = r'(?:"|[^\S\t\r\n])*'
+BARE = re.compile(rf"{SPLIT}(?={DROPPED}{SIGN})")
+MARKED = re.compile(rf"{SPLIT}'(?='*{DROPPED}{SIGN})")
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -22,7 +30,7 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(columns)
-    writer.writerows([cell(value) for value in row] for row in rows)
+    writer.writerows([for_csv(cell(value)) for value in row] for row in rows)
     return BYTE_ORDER_MARK + text.getvalue()
 
 
@@ -39,11 +47,22 @@ def response(text: str, *, name: str) -> HttpResponse:
 
 
 def cell(value: object) -> str:
-    """``value`` as text, with an apostrophe before what would be a formula."""
+    """``value`` as text, with an apostrophe before what would be a formula: a cell of any file."""
     text = str(value)
-    return f"'{text}" if FORMULA.match(text) else text
+    text = f"'{text}" if FORMULA.match(text) else text
+    # One more where ``uncell`` would take one for that of ``for_csv``.
+    return MARKED.sub(r"\1''", text)
+
+
+def for_csv(text: str) -> str:
+    """A ``cell`` with an apostrophe before what would be a formula if a program split it."""
+    return BARE.sub(r"\1'", text)
 
 
 def uncell(text: str) -> str:
-    """What ``cell`` was given: only the apostrophe that it has put there goes."""
+    """What ``cell`` was given: only the apostrophes that it and ``for_csv`` have put there go.
+
+    Of every file: what was exported as CSV may come back as XLSX.
+    """
+    text = MARKED.sub(r"\1", text)
     return text[1:] if text.startswith("'") and FORMULA.match(text[1:]) else text

@@ -21,7 +21,7 @@ from django.db import connection
 from django.db.models import Q, QuerySet
 
 from offers import money
-from offers.spreadsheet import BYTE_ORDER_MARK, cell
+from offers.spreadsheet import BYTE_ORDER_MARK, cell, for_csv
 from purchases.models import Purchase
 
 # Ten seconds on a slow machine. Excel itself would take a million.
@@ -113,7 +113,7 @@ def csv_lines(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[
     writer: Any = csv.writer(_Echo())
     yield BYTE_ORDER_MARK + writer.writerow(header)
     for row in rows:
-        yield writer.writerow(row)
+        yield writer.writerow(map(for_csv, row))
 
 
 def xlsx_file(header: Iterable[str], rows: Iterable[Iterable[str]]) -> IO[bytes]:

@@ -145,14 +145,27 @@ def test_export_has_the_apis_names_amounts_and_times(
 def test_file_that_comes_back_unchanged_changes_nothing(
     manager: Client, event: Any, rich: Offer, kind: str
 ) -> None:
-    OfferFactory(event=event, inventory_total=None, description="@x")
-    OfferFactory(event=event, is_archived=True, title="\tTab")
+    OfferFactory(event=event, inventory_total=None, description="@x;'=1")
+    OfferFactory(event=event, is_archived=True, title="\tTab", description="Bring\n- a\n'- b;\t=1")
     before = list(Offer.objects.order_by("pk").values())
     file = manager.post(EXPORT, {"format": kind}).content
     answer = preview(manager, file, kind)
     assert_nothing_to_import(answer)
     assert list(Offer.objects.order_by("pk").values()) == before
     assert Offer.history.count() == 3 + 2  # made, and the targets of the first
+
+
+def test_csv_that_a_spreadsheet_saved_as_xlsx_changes_nothing(manager: Client, event: Any) -> None:
+    OfferFactory(event=event, description="Bring\n- a towel\n'- shoes;=1")
+    (row,) = exported(manager)
+    assert row["description"] == "Bring\n'- a towel\n''- shoes;'=1"
+    book = openpyxl.Workbook()
+    sheet: Any = book.active
+    sheet.append(list(row))
+    sheet.append(list(row.values()))
+    saved = io.BytesIO()
+    book.save(saved)
+    assert_nothing_to_import(preview(manager, saved.getvalue(), XLSX))
 
 
 def test_export_is_of_the_filtered_list_and_of_what_was_chosen(manager: Client, event: Any) -> None:

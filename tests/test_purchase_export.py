@@ -75,6 +75,14 @@ def test_no_cell_runs_as_a_formula(staff: Client, file: str) -> None:
     assert (row["buyer_name"], row["buyer_email"]) == ("'@SUM(A1)", "'+1@example.com")
 
 
+def test_name_that_is_split_at_its_semicolon_runs_as_no_formula(staff: Client) -> None:
+    PurchaseFactory(user__first_name="Anna;=1+1;")
+    assert [exported(staff, file=file)[0]["buyer_name"] for file in ("csv", "xlsx")] == [
+        "Anna;'=1+1;",
+        "Anna;=1+1;",
+    ]
+
+
 def test_file_holds_what_the_filtered_list_shows(staff: Client) -> None:
     paid = PurchaseFactory(status=Status.PAID, offer__title="Blue mug")
     held = PurchaseFactory()

@@ -135,6 +135,8 @@ def test_no_cell_of_the_csv_is_a_formula(evil: str) -> None:
     placed(paid(offer=offer, shipping_address=ADDRESS | {"name": evil, "line2": evil}))
     [row] = packed()
     assert [row[field] for field in ("name", "line2", "offer", "event")] == [f"'{evil}"] * 4
+    ShippingOrder.objects.update(name=f"Anna;{evil}")
+    assert packed()[0]["name"] == f"Anna;'{evil}"
 
 
 def test_packing_list_takes_as_many_queries_for_many_orders(
