@@ -16,9 +16,8 @@ from enum import Enum
 from types import ModuleType
 from typing import Any
 
-import psycopg
 from django.contrib.auth.models import User
-from django.db import DatabaseError, transaction
+from django.db import transaction
 from django.db.models import UUIDField
 from django.utils import timezone
 
@@ -42,6 +41,7 @@ from fulfillment.states import (
 from fulfillment.tickets import delivery as tickets
 from offers import row_queue
 from offers.contention import drop_broken_connection, retried
+from offers.error_texts import in_words
 from offers.errors import database_is_busy
 from offers.models import Offer
 from offers.prepared import Change, Given, Insert, Row
@@ -262,7 +262,7 @@ def _fail(claimed: Fulfillment, why: str, *, now: datetime) -> None:
 
 @retried
 def _put_off(claimed: Fulfillment, error: Exception, *, now: datetime) -> None:
-    said = _said(error)
+    said = in_words(error)
     with transaction.atomic():
         fulfillment = _locked(claimed)
         log_failure("deliver", fulfillment.purchase, error, attempts=fulfillment.attempts)
@@ -286,13 +286,6 @@ def _write(fulfillment: Fulfillment, **changes: Any) -> None:
     for field, value in changes.items():
         setattr(fulfillment, field, value)
     fulfillment.save(update_fields=list(changes))
-
-
-def _said(error: Exception) -> str:
-    """What went wrong, without the contents of a row, which PostgreSQL may quote: an address."""
-    if isinstance(error, DatabaseError) and isinstance(error.__cause__, psycopg.Error):
-        return f"{type(error).__name__}: {error.__cause__.diag.message_primary}"
-    return f"{type(error).__name__}: {error}"
 
 
 def _give_up(fulfillment: Fulfillment, said: str, *, now: datetime) -> None:

@@ -4,13 +4,14 @@ import json
 import logging
 import re
 import sys
-import traceback
 from contextlib import suppress
 from typing import Any, TextIO
 
 import orjson
 import structlog
 from django.core.exceptions import ImproperlyConfigured
+
+from offers.error_texts import traceback_of, without_quotes
 
 STYLES = ("console", "json")
 
@@ -20,8 +21,6 @@ STYLES = ("console", "json")
 SECRET_ADDRESS = re.compile(
     r"(/(?:content|check-in|register/link|password/reset/[^\s/?]+)/)[^\s/?]+"
 )
-# PostgreSQL quotes the row that it refuses, with whatever is in it: a name, an address.
-QUOTED_ROW = re.compile(r"DETAIL: .*")
 
 
 def without_secret_addresses(logger: Any, method: str, line: dict[str, Any]) -> dict[str, Any]:
@@ -32,9 +31,17 @@ def without_secret_addresses(logger: Any, method: str, line: dict[str, Any]) -> 
     return line
 
 
+def without_rows(logger: Any, method: str, line: dict[str, Any]) -> dict[str, Any]:
+    """A structlog processor: where errors are told, Celery's lines too, no row is quoted."""
+    for key in ("event", "error", "detail"):
+        if isinstance(line.get(key), str):
+            line[key] = without_quotes(line[key])
+    return line
+
+
 def plain_traceback(exc_info: Any) -> str:
-    """A traceback without local variables, secrets among them, and without rows of the database."""
-    return QUOTED_ROW.sub("DETAIL: …", "".join(traceback.format_exception(*exc_info)))
+    """What ``traceback_of`` makes of what the logging libraries have in hand."""
+    return traceback_of(exc_info[1])
 
 
 class _Lines(structlog.BytesLogger):
@@ -95,6 +102,7 @@ def configure(*, level: str, style: str, stream: TextIO | None = None) -> dict[s
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),
         without_secret_addresses,
+        without_rows,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     handler: dict[str, Any] = {"formatter": "structured"}

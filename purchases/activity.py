@@ -4,6 +4,7 @@ from typing import Any
 
 import structlog
 
+from offers.error_texts import in_words
 from purchases.models import Purchase
 
 logger = structlog.get_logger("purchases")
@@ -20,7 +21,7 @@ def log_failure(action: str, purchase: Purchase, error: BaseException, **more: A
         "purchase failed",
         **_keys(action, purchase),
         **_present(more),
-        error=f"{type(error).__name__}: {error}",
+        error=in_words(error),
         exc_info=error,
     )
 

@@ -43,6 +43,7 @@ from django.utils.text import wrap
 
 from offers import row_queue
 from offers.contention import drop_broken_connection
+from offers.error_texts import in_words
 from offers.models import Offer
 from offers.prepared import Insert
 from offers.wake import wake
@@ -301,7 +302,7 @@ def _mark_as_sent(email: Email) -> None:
 def _put_off(email: Email, purchase: Purchase, error: Exception, *, for_good: bool = False) -> None:
     given_up = for_good or email.attempts >= ATTEMPTS
     log_failure("email", purchase, error, occasion=email.occasion, given_up=given_up or None)
-    said = str(error) if isinstance(error, Undelivered) else f"{type(error).__name__}: {error}"
+    said = str(error) if isinstance(error, Undelivered) else in_words(error)
     _note(
         email,
         state=Email.State.GIVEN_UP if given_up else Email.State.WAITING,

@@ -19,6 +19,7 @@ from django.db.models.functions import Coalesce
 
 from offers import inventory, row_queue
 from offers.contention import drop_broken_connection
+from offers.error_texts import in_words
 from offers.models import Offer
 from purchases import checkout, payments, refunds, stripe_gateway, webhooks
 from purchases.activity import alert
@@ -160,7 +161,7 @@ def _guarded(kind: str, about: str, findings: Iterator[Finding]) -> Iterator[Fin
             raise
         # Whatever it was: it is told, and it is told again by the next run if it is still there.
         drop_broken_connection()
-        yield Finding(kind, about, f"{type(error).__name__}: {error}", is_repaired=False)
+        yield Finding(kind, about, in_words(error), is_repaired=False)
 
 
 def _missed_events(run: Run) -> Iterator[Finding]:

@@ -6,7 +6,6 @@ again by the sweep or by ``replay_events``. The same event any number of times i
 """
 
 import math
-import traceback
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from django.utils import timezone
 
 from offers import metrics, row_queue
 from offers.contention import drop_broken_connection, lock_wait
+from offers.error_texts import in_words, traceback_of
 from offers.errors import DomainError, database_is_busy
 from offers.prepared import Insert
 from offers.wake import wake
@@ -127,12 +127,12 @@ def process(
 
 def _note_failure(event: StripeEvent, error: Exception) -> None:
     event.state = StripeEvent.State.FAILED
-    event.error = traceback.format_exc()
+    event.error = traceback_of(error)
     logger.error(
         "stripe event failed",
         event_id=event.pk,
         event_type=event.type,
-        error=f"{type(error).__name__}: {error}",
+        error=in_words(error),
         # The traceback of an expected refusal says nothing.
         exc_info=None if isinstance(error, DomainError) else error,
     )
@@ -141,7 +141,7 @@ def _note_failure(event: StripeEvent, error: Exception) -> None:
         event.due_at = timezone.now() + PUT_OFF
     elif event.attempts >= ATTEMPTS:
         event.state = StripeEvent.State.DEAD
-        alert("dead_event", event_id=event.pk, event_type=event.type, error=str(error))
+        alert("dead_event", event_id=event.pk, event_type=event.type, error=in_words(error))
     else:
         event.due_at = timezone.now() + row_queue.delay(event.attempts)
 

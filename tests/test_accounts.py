@@ -33,6 +33,7 @@ from tests.account_letters import (
 )
 from tests.conftest import at_once
 from tests.factories import UserFactory
+from tests.refused_rows import SECRETS, refuse_row
 from tests.smtp_server import MailServer
 from tests.written_log import written_log
 
@@ -263,6 +264,18 @@ def test_letter_that_cannot_be_written_is_put_off(monkeypatch: Any) -> None:
         assert send() == 0
     assert "a bug of ours" in AccountLetter.objects.get().error
     assert send(later=timedelta(minutes=1)) == 1
+
+
+def test_letter_tells_nothing_of_a_row_that_was_refused(monkeypatch: Any) -> None:
+    ask_to_register(Client())
+    monkeypatch.setattr(mail, "compose", refuse_row)
+    with written_log() as said:
+        assert send() == 0
+        logged = said()
+    told = AccountLetter.objects.get().error
+    assert told.startswith("IntegrityError: null value in column")
+    assert [line["error"] for line in map(json.loads, logged.splitlines())] == [told]
+    assert [secret for secret in SECRETS if secret in told + logged] == []
 
 
 def test_sweep_finds_letters_whose_nudge_was_lost() -> None:

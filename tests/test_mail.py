@@ -23,6 +23,7 @@ from purchases.models import Email, Purchase, Refund
 from purchases.states import Status
 from tests.conftest import at_once
 from tests.factories import OfferFactory, PurchaseFactory, RefundFactory, UserFactory
+from tests.refused_rows import SECRETS, refuse_row
 from tests.service_processes import own_database_url
 from tests.smtp_server import MailServer, hang
 from tests.test_refunds import Sale
@@ -273,6 +274,17 @@ def test_template_that_fails_delays_its_own_message_only(
     assert send() == 1
     assert server.recipients == ["fine@example.com"]
     assert "DoesNotExist" in Email.objects.get(purchase=purchase).error
+
+
+def test_message_tells_nothing_of_a_row_that_was_refused(
+    server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(bought())
+    monkeypatch.setattr(mail, "compose", refuse_row)
+    assert send() == 0
+    told = Email.objects.get().error
+    assert told.startswith("IntegrityError: null value in column")
+    assert [secret for secret in SECRETS if secret in told] == []
 
 
 def test_server_that_hangs_costs_a_sweep_one_time_out_and_one_thread(

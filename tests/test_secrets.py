@@ -4,15 +4,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import connection
+import structlog
+from django.db import DatabaseError, connection
 from django.db.utils import ConnectionHandler
 from django.test import Client
 from django.utils import timezone
 
+from purchases.activity import log_failure
 from purchases.models import WebhookEndpoint
 from purchases.subscribers import deliveries, endpoints, publishing
+from purchases.tasks import send_emails
 from tests.conftest import buy, sign
-from tests.factories import OfferFactory, OrganizationFactory, UserFactory
+from tests.factories import OfferFactory, OrganizationFactory, PurchaseFactory, UserFactory
+from tests.refused_rows import SECRETS, refuse_row
 from tests.webhook_receiver import go_on_for_ever, receiving
 from tests.written_log import written_log
 
@@ -40,6 +44,16 @@ def unreachable_database(*args: Any) -> None:
 
 def bug(*args: Any) -> None:
     raise RuntimeError("a bug of ours")
+
+
+def once(failure: Callable[..., Any]) -> Callable[..., Any]:
+    """A wrapper of queries with ``failure`` in place of the first, whose own queries go through."""
+    waiting = [failure]
+
+    def wrapper(execute: Any, *query: Any) -> Any:
+        return waiting.pop()() if waiting else execute(*query)
+
+    return wrapper
 
 
 def test_no_secret_is_logged_or_answered_when_things_go_wrong(
@@ -153,6 +167,28 @@ def test_delivery_that_fails_is_logged_without_the_secret_or_the_addresss_key(
         assert "refused" in said
         for secret in (endpoint.secret, endpoint.previous_secret, "recognizable"):
             assert secret not in said
+
+
+def test_row_that_the_database_refuses_is_logged_nowhere(
+    client_of: Any, log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purchase = PurchaseFactory()
+    try:
+        refuse_row()
+    except DatabaseError as error:
+        log_failure("deliver", purchase, error)
+        # As django-structlog tells of a task, in a worker.
+        structlog.get_logger("tasks").exception("task_failed", error=str(error), exception=error)
+    monkeypatch.setattr(send_emails, "run", refuse_row)
+    assert send_emails.apply().failed()
+    client = client_of(UserFactory())
+    client.raise_request_exception = False
+    with connection.execute_wrapper(once(refuse_row)):
+        assert client.get("/api/v1/purchases/").status_code == 500
+    said = log()
+    assert said.count("IntegrityError: null value in column") >= 4
+    assert "raised unexpected: IntegrityError('null value in column" in said
+    assert [secret for secret in SECRETS if secret in said] == []
 
 
 # -- Error pages ----------------------------------------------------------------------------------

@@ -12,11 +12,12 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
-from purchases import transitions, webhooks
+from purchases import inbox_admin, transitions, webhooks
 from purchases.models import Purchase, PurchaseTransition, StripeEvent
 from purchases.states import Status
 from tests.conftest import at_once, buy, counters, receive
 from tests.factories import OfferFactory, UserFactory
+from tests.refused_rows import SECRETS, refuse_row
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -134,6 +135,17 @@ def test_event_is_put_off_longer_each_time_and_is_dead_after_many(
     assert "ZeroDivisionError" in dead.error
     assert sweep(timedelta(days=30)) == 0  # a person's now
     assert StripeEvent.objects.get().attempts == webhooks.ATTEMPTS
+
+
+def test_event_tells_staff_what_failed_and_nothing_of_the_row(
+    paid: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(webhooks.HANDLERS, COMPLETED, refuse_row)
+    receive(paid)
+    event = StripeEvent.objects.get()
+    assert event.error.startswith("Traceback")
+    assert [secret for secret in SECRETS if secret in event.error] == []
+    assert inbox_admin.why(event).startswith("django.db.utils.IntegrityError: null value in column")
 
 
 def test_dead_event_is_seen_in_admin_and_replayed_by_the_command(

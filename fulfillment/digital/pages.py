@@ -22,6 +22,7 @@ from django.views.decorators.http import require_safe
 from fulfillment.digital import links, ranges
 from fulfillment.digital.errors import ContentOutOfReach
 from fulfillment.digital.models import DigitalContent, DigitalDelivery
+from offers.error_texts import in_words
 from purchases.activity import alert
 
 BLOCK = 128 * 1024
@@ -170,8 +171,7 @@ def _storage(delivery: DigitalDelivery) -> Any:
 
 def _out_of_reach(delivery: DigitalDelivery, error: Exception) -> ContentOutOfReach:
     """Whatever a storage raises; each has errors of its own."""
-    said = f"{type(error).__name__}: {error}"
-    alert("content_out_of_reach", delivery.fulfillment.purchase, detail=said)
+    alert("content_out_of_reach", delivery.fulfillment.purchase, detail=in_words(error))
     return ContentOutOfReach()
 
 

@@ -25,6 +25,7 @@ from django.utils.http import urlencode, urlsafe_base64_encode
 
 from offers import row_queue
 from offers.contention import drop_broken_connection
+from offers.error_texts import in_words
 from offers.wake import wake
 from offers_project.accounts import registering
 from offers_project.accounts.addresses import accounts_of
@@ -148,7 +149,7 @@ def _put_off(
         letter_id=str(letter.pk),
         attempts=letter.attempts,
         given_up=given_up,
-        error=f"{type(error).__name__}: {error}",
+        error=in_words(error),
         exc_info=error,
     )
     row = AccountLetter.objects.filter(pk=letter.pk, attempts=letter.attempts)
@@ -156,7 +157,7 @@ def _put_off(
         row.delete()
     else:
         row.update(
-            error=f"{type(error).__name__}: {error}",
+            error=in_words(error),
             due_at=timezone.now() + row_queue.delay(letter.attempts),
         )
 
