@@ -2,11 +2,12 @@
 
 import uuid
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -24,13 +25,16 @@ from purchases.viewsets import buyer
 @login_required
 @require_safe
 def success_page(request: HttpRequest, slug: str) -> HttpResponse:
-    """Where Stripe sends the buyer after paying; the webhook may come a moment later."""
+    """Where Stripe sends the buyer after paying; the webhook may come a moment later.
+
+    Stripe has the address of when the session was opened; whose session it is tells the purchase.
+    """
     session_id = request.GET.get("session_id", "")
-    found = _mine(request).filter(
-        event__slug=slug,
-        checkout_session_id=session_id if session_id.isprintable() else "",
-    )
-    return render(request, "success.html", _context(found, comes_from_stripe=True))
+    purchase = _mine(request, checkout_session_id=session_id if session_id.isprintable() else "")
+    if purchase.event.slug != slug:  # the event has another name by now
+        page = reverse("success-page", kwargs={"slug": purchase.event.slug})
+        return redirect(f"{page}?{urlencode({'session_id': session_id})}")
+    return render(request, "success.html", _context(purchase, comes_from_stripe=True))
 
 
 @never_cache
@@ -38,17 +42,19 @@ def success_page(request: HttpRequest, slug: str) -> HttpResponse:
 @require_safe
 def purchase_page(request: HttpRequest, purchase_id: uuid.UUID) -> HttpResponse:
     """What was bought, what was paid, and how to get it: content, code, tracking, time."""
-    return render(request, "purchase.html", _context(_mine(request).filter(pk=purchase_id)))
+    return render(request, "purchase.html", _context(_mine(request, pk=purchase_id)))
 
 
-def _mine(request: HttpRequest) -> QuerySet[Purchase]:
-    return Purchase.objects.filter(user=buyer(request)).select_related("event", "user")
-
-
-def _context(found: QuerySet[Purchase], *, comes_from_stripe: bool = False) -> dict[str, Any]:
-    purchase = found.first()
+def _mine(request: HttpRequest, **which: object) -> Purchase:
+    """The caller's purchase, or raise ``Http404``: of others' nobody learns whether they exist."""
+    mine = Purchase.objects.filter(user=buyer(request)).select_related("event", "user")
+    purchase = mine.filter(**which).first()
     if purchase is None:
         raise Http404
+    return purchase
+
+
+def _context(purchase: Purchase, *, comes_from_stripe: bool = False) -> dict[str, Any]:
     now = timezone.now()
     fulfillment = Fulfillment.objects.filter(purchase=purchase).first()
     context: dict[str, Any] = {

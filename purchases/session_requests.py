@@ -20,7 +20,11 @@ def session_lifetime() -> timedelta:
 
 
 def session_request(purchase: Purchase, offer: Offer, page: str) -> dict[str, Any]:
-    """What Stripe is asked for this purchase; stored, because a retry has to ask the same."""
+    """What Stripe is asked for this purchase; stored, because a retry has to ask the same.
+
+    ``page`` is the address of the event's offers. The event may get another name while the buyer
+    is at Stripe: the two pages that they come back to are also found under the old one.
+    """
     reference = {"purchase": str(purchase.pk), "offer": str(offer.pk)}
     if offer.is_in_stripes_hands:
         item: dict[str, Any] = {"price": offer.stripe_price_id}
@@ -35,7 +39,7 @@ def session_request(purchase: Purchase, offer: Offer, page: str) -> dict[str, An
         "payment_intent_data": {"metadata": reference},
         "expires_at": int((purchase.created_at + session_lifetime()).timestamp()),
         "success_url": f"{page}/success?session_id={{CHECKOUT_SESSION_ID}}",
-        "cancel_url": page,
+        "cancel_url": f"{page}/{offer.pk}",
         **delivery_methods.asked_of_stripe(offer, purchase.delivery_method),
     }
 

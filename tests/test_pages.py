@@ -8,6 +8,7 @@ import pytest
 import time_machine
 from django.test import Client
 
+from offers.models import Event
 from purchases.models import Purchase
 from purchases.states import Status
 from tests.conftest import counters
@@ -50,6 +51,29 @@ def test_buying_leads_to_stripe_and_back_to_what_was_bought(sandbox: Any, browse
     assert ">Paid<" in browser.get("/purchases").content.decode()
 
 
+def test_way_back_from_stripe_survives_a_rename_of_the_event(sandbox: Any, browser: Client) -> None:
+    offer = OfferFactory(title="Hoodie")
+    press_buy(browser, offer)()
+    [session] = sandbox.sessions()
+    success = session["success_url"].replace("{CHECKOUT_SESSION_ID}", session["id"])
+    old = f"/events/{offer.event.slug}/offers"
+    assert success == f"http://testserver{old}/success?session_id={session['id']}"
+    Event.objects.filter(pk=offer.event_id).update(slug="renamed")
+    EventFactory(slug=offer.event.slug)  # the old name may be another event's by now
+
+    back = browser.get(session["cancel_url"], follow=True)
+    assert back.redirect_chain == [(f"/events/renamed/offers/{offer.pk}", 302)]
+    assert "Reserved for you: 1 × Hoodie." in back.content.decode()
+
+    sandbox.act(session["id"], "pay")
+    sandbox.deliver()
+    paid = browser.get(success, follow=True)
+    assert paid.redirect_chain == [
+        (f"/events/renamed/offers/success?session_id={session['id']}", 302)
+    ]
+    assert "Thank you" in paid.content.decode()
+
+
 def test_double_click_on_buy_is_one_purchase(sandbox: Any, browser: Client) -> None:
     offer = OfferFactory()
     click = press_buy(browser, offer)
@@ -84,7 +108,8 @@ def test_pages_of_others_are_not_to_be_found(sandbox: Any, browser: Client) -> N
     stranger = Client()
     stranger.force_login(UserFactory())
     url = f"/events/{offer.event.slug}/offers/success?session_id={purchase.checkout_session_id}"
-    assert stranger.get(url).status_code == 404
+    for address in (url, url.replace(offer.event.slug, "renamed")):
+        assert stranger.get(address).status_code == 404
     stranger.post(f"/purchases/{purchase.pk}/cancel")
     assert counters(offer) == (1, 0)
     private = EventFactory(is_public=False)
