@@ -27,13 +27,16 @@ SPACE = Value(" ")
 def find(purchases: QuerySet[Purchase], text: str) -> QuerySet[Purchase]:
     """Those of the ``purchases`` that ``text`` is about: all of its (first three) words.
 
-    Called by admin's lists; what the caller may see is in ``purchases`` already.
+    Called by admin's lists; what the caller may see is in ``purchases`` already. What looks like an
+    id and is none of theirs is a word: accounts may be named like one (``re_tail``).
     """
     words = text.split()
     if len(words) == 1:
         by_id = _by_id(words[0])
         if by_id is not None:
-            return purchases.filter(by_id)
+            found = purchases.filter(by_id)
+            if found.exists():
+                return found
     for word in words[:WORDS]:
         purchases = purchases.filter(_by_word(word))
     return purchases

@@ -136,6 +136,20 @@ def test_purchase_is_found_by_what_staff_have_before_them(staff: Client) -> None
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    "name", ["re_tail", "cs_student", "pi_e", "0b1c8a52-90ab-4c0e-8d07-5c1f6a0e7b3d"]
+)
+def test_buyer_whose_name_looks_like_an_id_is_found(
+    staff: Client, django_assert_max_num_queries: Callable[..., Any], name: str
+) -> None:
+    sought = PurchaseFactory(user__username=name)
+    PurchaseFactory()
+    with django_assert_max_num_queries(19):
+        found = staff.get(LIST, {"q": name}).context["cl"].queryset
+    assert list(found) == [sought]
+
+
+@pytest.mark.django_db
 def test_days_of_payment_are_whole_and_in_utc(staff: Client) -> None:
     last_moment = datetime(2026, 3, 2, 23, 59, 59, tzinfo=UTC)
     inside = PurchaseFactory(status=Status.PAID, created_at=last_moment)
