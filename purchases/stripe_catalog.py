@@ -1,8 +1,9 @@
 """Offers as Products and Prices at Stripe, so that organizers find their sales there by name.
 
 A copy, made after the offer is saved: a save never fails because Stripe does, and checkout uses the
-Price only when it charges exactly what the offer costs. ``Offer.catalog_version`` counts the saves,
-``catalog_synced_version`` the ones that Stripe has heard of.
+Price only when it charges exactly what the offer costs. ``Offer.catalog_version`` counts the saves
+(and the tries for which Stripe will give no other answer), ``catalog_synced_version`` the ones that
+Stripe has heard of.
 """
 
 import math
@@ -18,7 +19,13 @@ from offers.contention import drop_broken_connection
 from offers.models import Offer
 from offers.wake import wake
 from purchases import stripe_gateway
-from purchases.errors import PaymentProviderUnavailable, ProviderRefused, is_stripe_away
+from purchases.errors import (
+    PaymentProviderUnavailable,
+    ProviderFailed,
+    ProviderRefused,
+    ProviderTurnedAway,
+    is_stripe_away,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -83,15 +90,7 @@ def _tell_stripe(offer: Offer) -> None:
     if offer.price and offer.is_in_stripes_hands:
         price_id = offer.stripe_price_id
     elif offer.price:
-        price_id = stripe_gateway.create_price(
-            {
-                "product": product_id,
-                "currency": offer.currency.lower(),
-                "unit_amount": money.to_minor_units(offer.price, offer.currency),
-                "metadata": {"offer": str(offer.pk)},
-            },
-            idempotency_key=f"price:{offer.pk}:{offer.catalog_version}",
-        )
+        price_id = _make_price(offer, product_id)
     else:
         price_id = None
     # On record before the old one is deactivated: checkout must not be left without a Price.
@@ -104,6 +103,31 @@ def _tell_stripe(offer: Offer) -> None:
     # Else a save came meanwhile, and whoever tells Stripe of that one decides which Price stays.
     if recorded:
         stripe_gateway.keep_only_price(product_id, price_id)
+
+
+def _make_price(offer: Offer, product_id: str) -> str:
+    """Make the Price of this save, or get the one that an earlier try has made.
+
+    Stripe keeps a 5xx under its key for a day, so the next try needs another: the failure counts as
+    a save. Whoever may still be at work on this one can't put its Price on record then.
+    """
+    try:
+        return stripe_gateway.create_price(
+            {
+                "product": product_id,
+                "currency": offer.currency.lower(),
+                "unit_amount": money.to_minor_units(offer.price, offer.currency),
+                "metadata": {"offer": str(offer.pk)},
+            },
+            idempotency_key=f"price:{offer.pk}:{offer.catalog_version}",
+        )
+    except ProviderTurnedAway:
+        raise
+    except ProviderFailed:
+        Offer.objects.filter(pk=offer.pk, catalog_version=offer.catalog_version).update(
+            catalog_version=F("catalog_version") + 1
+        )
+        raise
 
 
 def _tell_product(offer: Offer) -> str:

@@ -101,6 +101,31 @@ def test_sync_that_lost_stripes_answer_makes_no_second_product(sandbox: Any) -> 
     assert active_prices(sandbox, offer) == [(offer.stripe_price_id, 5000)]
 
 
+@pytest.mark.parametrize("fault", ["error_rate", "drop_rate"])
+def test_price_that_failed_once_is_made_by_the_next_try_and_only_once(
+    sandbox: Any, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Stripe keeps a 500 under its idempotency key, and a Price whose answer was lost as well."""
+    offer = OfferFactory()
+    tell = stripe_catalog._tell_product
+
+    def fail_from_here_on(told: Offer) -> str:
+        product_id = tell(told)
+        sandbox.faults(**{fault: 1.0})
+        return product_id
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stripe_catalog, "_tell_product", fail_from_here_on)
+        assert sweep() == 0
+    sandbox.faults()
+    assert sweep(SOON) == 1
+
+    offer.refresh_from_db()
+    assert [price.id for price in sandbox.client.v1.prices.list().data] == [offer.stripe_price_id]
+    assert offer.is_in_stripes_hands
+    assert sweep(SOON) == 0
+
+
 def test_new_price_makes_a_new_price_and_deactivates_the_old(sandbox: Any) -> None:
     offer = OfferFactory()
     sweep()
