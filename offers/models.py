@@ -3,14 +3,14 @@
 import uuid
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import F, ProtectedError, Q
 
 from offers import history, money, rules
 from offers.errors import (
@@ -422,6 +422,30 @@ class Offer(models.Model):
         committed = self.inventory_reserved + self.inventory_sold
         if total is not None and total < committed:
             raise TotalBelowCommitted(committed=committed)
+
+
+def _refuse_to_lose(collector: Any, field: Any, links: Any, using: str) -> NoReturn:
+    """Refuse to delete what an offer targets, or the session that a registration is for.
+
+    The ``on_delete`` of these links, whose tables Django makes: it would delete the link, and
+    without the last one the offer is for everybody, the registration for every session. Raises
+    ``ProtectedError`` with the offers or registrations, which admin names beside the refusal.
+    """
+    [owner] = [each for each in links.model._meta.fields if each.is_relation and each != field]
+    owners = owner.related_model._default_manager.using(using).select_related()
+    raise ProtectedError(
+        "Offers target it, or registrations are for it.",
+        set(owners.filter(pk__in=links.values(owner.name))),
+    )
+
+
+_LINKS: tuple[tuple[Any, str], ...] = (
+    (Offer.target_sessions.through, "eventsession"),
+    (Offer.target_ticket_tiers.through, "tickettier"),
+    (Registration.sessions.through, "eventsession"),
+)
+for _links, _target in _LINKS:
+    _links._meta.get_field(_target).remote_field.on_delete = _refuse_to_lose
 
 
 # Django finds the models of an app in this module.

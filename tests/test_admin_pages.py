@@ -1,6 +1,7 @@
 """Every admin page opens, and a form refuses what the API would refuse, beside the field."""
 
 import html
+import re
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -151,6 +152,52 @@ def test_offers_and_purchases_are_never_deleted(staff: Client) -> None:
         answer = staff.post(page(type(instance), "delete", instance.pk), {"post": "yes"})
         assert answer.status_code == 403
         instance.refresh_from_db()
+
+
+def linked(what: str) -> tuple[Any, models.Model]:
+    """A session or tier, and what it is the only one of."""
+    if what == "registration":
+        session = EventSessionFactory()
+        registration = RegistrationFactory(event=session.event)
+        registration.sessions.add(session)
+        return session, registration
+    target = EventSessionFactory() if what == "session" else TicketTierFactory()
+    offer = OfferFactory(event=target.event, title="Hoodie")
+    (offer.target_sessions if what == "session" else offer.target_ticket_tiers).add(target)
+    return target, offer
+
+
+@pytest.mark.parametrize("what", ["session", "tier", "registration"])
+def test_what_an_offer_targets_or_a_registration_is_for_is_not_deleted(
+    staff: Client, what: str
+) -> None:
+    """Without its only one it would be for everybody, or for every session."""
+    target, owner = linked(what)
+    model, event = type(target), target.event
+    with pytest.raises(models.ProtectedError):
+        model.objects.filter(pk=target.pk).delete()
+    chosen = {"action": "delete_selected", "_selected_action": [target.pk], "post": "yes"}
+    prefix = "ticket_tiers" if what == "tier" else "sessions"
+    row = {f"{prefix}-0-{field}": getattr(target, field) for field in ("id", "title", "slug")}
+    form = {"organization": event.organization_id, "title": event.title, "slug": event.slug}
+    for inline in ("sessions", "ticket_tiers"):
+        rows = 1 if inline == prefix else 0
+        form |= {f"{inline}-TOTAL_FORMS": rows, f"{inline}-INITIAL_FORMS": rows}
+    form |= row | {f"{prefix}-0-event": event.pk, f"{prefix}-0-DELETE": "on"}
+    for address, sent in (
+        (page(model, "delete", target.pk), {"post": "yes"}),
+        (page(model, "changelist"), chosen),
+        (page(Event, "change", event.pk), form),
+    ):
+        answer = staff.post(address, sent)
+        assert answer.status_code == 200
+        text = " ".join(re.sub(r"<[^>]+>", " ", html.unescape(answer.content.decode())).split())
+        assert re.search(rf"protected related objects: \w+:? {re.escape(str(owner))}", text)
+    target.refresh_from_db()
+
+    owner.delete()
+    assert staff.post(page(model, "delete", target.pk), {"post": "yes"}).status_code == 302
+    assert not model.objects.filter(pk=target.pk).exists()
 
 
 @pytest.mark.parametrize("status", [Status.AWAITING_PAYMENT, Status.PAID])
