@@ -9,6 +9,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.db.models import Case, When
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -59,6 +60,8 @@ def offers_page(request: HttpRequest, slug: str) -> HttpResponse:
 @never_cache
 @require_safe
 def _show_offers(request: HttpRequest, slug: str) -> HttpResponse:
+    if moved := _moved(request, slug):
+        return moved
     try:
         event = targeting.visible_event(request.user, slug)
     except EventNotFound:
@@ -87,6 +90,20 @@ def _show_offers(request: HttpRequest, slug: str) -> HttpResponse:
             "placement": placements[0] if len(placements) == 1 else "",
         },
     )
+
+
+def _moved(request: HttpRequest, slug: str) -> HttpResponse | None:
+    """To the list with the offer that is asked for, if its event has another name by now.
+
+    Who comes back from Stripe's page, or was refused, comes with the name of before.
+    """
+    try:
+        offer = targeting.visible_offer(request.user, uuid.UUID(request.GET.get("offer", "")))
+    except (ValueError, OfferNotFound):
+        return None
+    if offer.event.slug == slug:
+        return None
+    return redirect(f"{reverse('offers-page', args=[offer.event.slug])}?{request.GET.urlencode()}")
 
 
 # -- One offer ------------------------------------------------------------------------------------

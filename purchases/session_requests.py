@@ -39,7 +39,7 @@ def session_request(purchase: Purchase, offer: Offer, page: str) -> dict[str, An
         "payment_intent_data": {"metadata": reference},
         "expires_at": int((purchase.created_at + session_lifetime()).timestamp()),
         "success_url": f"{page}/success?session_id={{CHECKOUT_SESSION_ID}}",
-        "cancel_url": f"{page}/{offer.pk}",
+        "cancel_url": f"{page}?offer={offer.pk}",
         **delivery_methods.asked_of_stripe(offer, purchase.delivery_method),
     }
 

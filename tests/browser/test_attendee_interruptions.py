@@ -308,7 +308,7 @@ def test_time_that_ran_out_on_stripes_page_is_said_and_mended_with_one_tap(
     pay_button(page).click()
     expect(page.get_by_role("heading", name="This checkout has expired")).to_be_visible()
     page.get_by_role("link", name="Back").click()
-    reads(visitor, "Enamel mug")
+    reads(visitor, "Harbour Days")
     says(visitor, "Your time to pay for 1 × Enamel mug ran out. Nothing was charged.")
     visitor.look("late-back-in-the-shop")
     page.get_by_role("button", name="Try again").click()

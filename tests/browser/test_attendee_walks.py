@@ -106,7 +106,7 @@ def test_after_a_declined_card_the_shop_says_what_is_held_and_leads_back_to_pay(
     buy_button(page, stall.mug).click()
     page.get_by_role("button", name="Decline the card").click()
     page.get_by_role("link", name="Back").click()
-    reads(visitor, "Enamel mug")
+    reads(visitor, "Harbour Days")
     says(visitor, "Reserved for you: 1 × Enamel mug.")
     expect(page.locator(".note time[data-until]")).to_have_text(re.compile(r"^1[45]:\d\d$"))
     visitor.look("walk-declined-and-back")
