@@ -55,11 +55,11 @@ class RefundAdmin(OfPurchases):
     search_help_text = "The id of a purchase, or Stripe's of the refund or the payment"
     fields = (
         "of_purchase", "sum", "state_in_words", "why", "who", "error", "made", "settled",
-        "at_stripe", "payment", "attempts",
+        "at_stripe", "payment", "unanswered",
     )  # fmt: skip
     readonly_fields = (
         "of_purchase", "sum", "state_in_words", "why", "who", "made", "settled", "at_stripe",
-        "payment",
+        "payment", "unanswered",
     )  # fmt: skip
 
     @admin.display(description="amount", ordering="amount")
@@ -89,6 +89,10 @@ class RefundAdmin(OfPurchases):
     @admin.display(description="payment at Stripe")
     def payment(self, refund: Refund) -> str:
         return stripe_dashboard.link(refund.payment_intent_id)
+
+    @admin.display(description="tries since Stripe last answered")
+    def unanswered(self, refund: Refund) -> int:
+        return refund.attempts
 
 
 @admin.register(Dispute)

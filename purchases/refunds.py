@@ -36,7 +36,7 @@ from purchases.states import (
 
 # Longer than the longest conversation with Stripe.
 LEASE = timedelta(seconds=60)
-# By then it was tried for an hour and a half.
+# By then it was tried for two hours.
 ALERT_AFTER = 10
 # A pending refund takes days; Stripe's webhook tells sooner than this question.
 ASK_AGAIN = timedelta(hours=1)
@@ -157,15 +157,20 @@ def _known_at_stripe(refund: Refund) -> list[stripe_objects.Refund]:
 
 
 def _put_off(refund: Refund, error: Exception) -> None:
+    """Have a claimed refund tried again later, unless Stripe's word of it came in meanwhile."""
     purchase = refund.purchase
     log_failure("refund", purchase, error, attempts=refund.attempts)
     # A stored 500 is all that this key will ever get; what it did is looked up before the next.
     spent = isinstance(error, ProviderFailed) and not isinstance(error, ProviderTurnedAway)
-    refund.stripe_attempt += spent
-    refund.error = str(error)
-    refund.due_at = timezone.now() + row_queue.delay(refund.attempts)
-    refund.save(update_fields=["stripe_attempt", "error", "due_at"])
-    if refund.attempts == ALERT_AFTER:
+    # Whoever claims it or hears of it moves its time on.
+    as_claimed = Refund.objects.filter(pk=refund.pk, state=refund.state, due_at=refund.due_at)
+    is_put_off = as_claimed.update(
+        stripe_attempt=refund.stripe_attempt + spent,
+        error=str(error),
+        due_at=timezone.now() + row_queue.delay(refund.attempts),
+    )
+    is_sent = refund.stripe_refund_id is not None
+    if is_put_off and not is_sent and refund.attempts == ALERT_AFTER:
         said = f"A refund could not be sent {refund.attempts} times, it is tried on: {error}"
         Purchase.objects.filter(pk=purchase.pk).update(problem=said)
         alert("refund_stuck", purchase, detail=said)
@@ -229,7 +234,8 @@ def record(
     """Note what Stripe says of a refund, and settle its purchase; ``None`` if it isn't ours.
 
     Called by webhooks, the sweep and reconciliation; locks the purchase, then its offer. A refund
-    only ever moves on (``RANK``), so old news are no news. ``of`` is the purchase where the payment
+    only ever moves on (``RANK``), so old news are no news. ``attempts`` begins again: it counts
+    the tries that Stripe has left without an answer. ``of`` is the purchase where the payment
     itself isn't on record.
     """
     found = of or purchase_of_payment(refund.payment_intent_id)
@@ -245,8 +251,8 @@ def record(
             ours.state, ours.error = state, refund.failure_reason
             ours.settled_at = None if ours.is_under_way else now
         # Also when nothing is new: the claim is over in a minute, the bank isn't.
-        ours.due_at = now + ASK_AGAIN
-        news = ["stripe_refund_id", "state", "error", "settled_at", "due_at"]
+        ours.due_at, ours.attempts = now + ASK_AGAIN, 0
+        news = ["stripe_refund_id", "state", "error", "settled_at", "due_at", "attempts"]
         ours.save(update_fields=None if ours._state.adding else news)
         if ours.state != known_as:
             _tell(purchase, ours, now=now)
