@@ -82,18 +82,17 @@ def request(
         _refuse_amount(purchase, wanted.amount, left)
         wanted.purchase, wanted.payment_intent_id = purchase, purchase.payment_intent_id
         refunds.store(wanted)
-        purchase.problem = refunds.stuck_second_payment(purchase)
         if wanted.amount == left and purchase.status == Status.PAID:
             transitions.apply(
                 purchase, REQUEST_REFUND, now=now, source=source, actor=actor,
-                reason=reason, restock_on_refund=restock, problem=purchase.problem,
+                reason=reason, restock_on_refund=restock,
             )  # fmt: skip
         else:
-            purchase.save(update_fields=["problem"])
             said = str(wanted.amount)
             transaction.on_commit(
                 lambda: log_activity("request_refund", purchase, amount=said, source=source)
             )
+        refunds.settle(purchase, now=now, source=source)
     return Requested(purchase, repeated=False)
 
 

@@ -2,7 +2,7 @@
 
 A refund is a row that is stored in the transaction that decides on it, and sent afterwards by
 ``send_due``. What Stripe says of any refund comes to ``record``, in any order and any number of
-times; ``settle`` then brings the purchase's status in line with the money, under its row lock.
+times; ``settle`` then brings the purchase in line with its refunds, under its row lock.
 """
 
 import math
@@ -10,6 +10,7 @@ import uuid
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 from django.db import transaction
 from django.db.models import Q, QuerySet, Sum
@@ -18,7 +19,7 @@ from django.utils import timezone
 from offers import money, row_queue
 from offers.contention import drop_broken_connection, retried
 from offers.wake import wake
-from purchases import mail, stripe_gateway, stripe_objects, transitions
+from purchases import mail, refund_notes, stripe_gateway, stripe_objects, transitions
 from purchases.activity import alert, log_failure
 from purchases.errors import (
     ProviderFailed,
@@ -36,8 +37,6 @@ from purchases.states import (
 
 # Longer than the longest conversation with Stripe.
 LEASE = timedelta(seconds=60)
-# By then it was tried for two hours.
-ALERT_AFTER = 10
 # A pending refund takes days; Stripe's webhook tells sooner than this question.
 ASK_AGAIN = timedelta(hours=1)
 UNDER_WAY = (Refund.State.REQUESTED, Refund.State.PENDING)
@@ -112,7 +111,7 @@ def send_due(*, now: datetime, limit: int = 200, until: float = math.inf) -> int
             _send(refund, now=now)
         except Exception as error:  # noqa: BLE001 - put off, logged; the others get their turn
             drop_broken_connection()
-            _put_off(refund, error)
+            _put_off(refund, error, now=now)
             if is_stripe_away(error):
                 break
         settled += not Refund.objects.get(pk=refund.pk).is_under_way
@@ -156,10 +155,9 @@ def _known_at_stripe(refund: Refund) -> list[stripe_objects.Refund]:
         return []
 
 
-def _put_off(refund: Refund, error: Exception) -> None:
+def _put_off(refund: Refund, error: Exception, *, now: datetime) -> None:
     """Have a claimed refund tried again later, unless Stripe's word of it came in meanwhile."""
-    purchase = refund.purchase
-    log_failure("refund", purchase, error, attempts=refund.attempts)
+    log_failure("refund", refund.purchase, error, attempts=refund.attempts)
     # A stored 500 is all that this key will ever get; what it did is looked up before the next.
     spent = isinstance(error, ProviderFailed) and not isinstance(error, ProviderTurnedAway)
     # Whoever claims it or hears of it moves its time on.
@@ -169,11 +167,14 @@ def _put_off(refund: Refund, error: Exception) -> None:
         error=str(error),
         due_at=timezone.now() + row_queue.delay(refund.attempts),
     )
-    is_sent = refund.stripe_refund_id is not None
-    if is_put_off and not is_sent and refund.attempts == ALERT_AFTER:
-        said = f"A refund could not be sent {refund.attempts} times, it is tried on: {error}"
-        Purchase.objects.filter(pk=purchase.pk).update(problem=said)
-        alert("refund_stuck", purchase, detail=said)
+    if is_put_off and refund_notes.is_stuck(refund):
+        _settle(refund.purchase_id, now=now)
+
+
+@retried
+def _settle(purchase_id: uuid.UUID, *, now: datetime) -> None:
+    with transaction.atomic():
+        settle(transitions.lock(purchase_id), now=now, source="sweep")
 
 
 def _record_refusal(refund: Refund, error: ProviderRefused, *, now: datetime) -> None:
@@ -263,7 +264,7 @@ def record(
 def _tell(purchase: Purchase, refund: Refund, *, now: datetime) -> None:
     """Staff hear of a refund that failed, the buyer of one that was sent; of each once."""
     if refund.state == Refund.State.FAILED:
-        _note_failure(purchase, refund)
+        _alert_of_failure(purchase, refund)
     elif refund.state == Refund.State.SUCCEEDED:
         mail.enqueue(purchase, Email.Occasion.REFUNDED, now=now, reference=str(refund.pk))
 
@@ -294,68 +295,51 @@ def _fail(refund_id: uuid.UUID, why: str, *, now: datetime, is_done_already: boo
         refund.state, refund.error, refund.settled_at = Refund.State.FAILED, why, now
         refund.save(update_fields=["state", "error", "settled_at"])
         if not is_done_already:
-            _note_failure(purchase, refund)
+            _alert_of_failure(purchase, refund)
         settle(purchase, now=now, source="sweep")
 
 
-def _note_failure(purchase: Purchase, refund: Refund) -> None:
-    """Put the purchase where staff see it: the money is still here, the buyer expects it."""
-    purchase.problem = _failure_note(purchase, refund)
-    purchase.save(update_fields=["problem"])
-    transaction.on_commit(lambda: alert("refund_failed", purchase, detail=purchase.problem))
-
-
-def stuck_second_payment(purchase: Purchase) -> str:
-    """What ``problem`` says once the purchase's own payment is in order: "", most of the time.
-
-    A second payment whose refund failed is still here, whatever becomes of the first one.
-    """
-    others = purchase.refunds.exclude(payment_intent_id=purchase.payment_intent_id)
-    for failed in others.filter(state=Refund.State.FAILED).order_by("-settled_at"):
-        of_the_same = others.filter(payment_intent_id=failed.payment_intent_id)
-        if sum_of(of_the_same.exclude(state=Refund.State.FAILED)) < purchase.total_price:
-            return _failure_note(purchase, failed)
-    return ""
-
-
-def _failure_note(purchase: Purchase, refund: Refund) -> str:
-    amount = money.format_amount(refund.amount, purchase.currency)
-    why = refund.error.rstrip(".") or "no reason given"
-    said = f"{amount} {purchase.currency} failed: {why}."
-    if refund.payment_intent_id != purchase.payment_intent_id:
-        return (
-            f"The refund of a second payment ({refund.payment_intent_id}) of {said} Send that one "
-            "back in Stripe's dashboard, or ask the buyer how: a refund here is of the first one."
-        )
-    return f"The refund of {said} Ask the buyer how to pay it back, or refund again."
+def _alert_of_failure(purchase: Purchase, refund: Refund) -> None:
+    """Have staff look at the purchase: the money is still here, the buyer expects it."""
+    said = refund_notes.failure(purchase, refund)
+    transaction.on_commit(lambda: alert("refund_failed", purchase, detail=said))
 
 
 def settle(purchase: Purchase, *, now: datetime, source: str) -> None:
-    """Bring a locked purchase's status in line with the refunds of the payment it is paid by."""
+    """Bring a locked purchase in line with its refunds, one of which has changed.
+
+    Called here, by ``refund_requests`` and by ``payments``. The status goes by the refunds of the
+    payment that the purchase is paid by, ``problem`` by all of them.
+    """
     refunds = of_payment(purchase)
     # More than there was, when a refund is heard of before the failure that made room for it.
     back = min(sum_of(refunds.filter(state=Refund.State.SUCCEEDED)), purchase.total_price)
     all_back = back >= purchase.total_price
+    problem = refund_notes.problem_of(purchase)
+    for said in refund_notes.stuck_in(problem) - refund_notes.stuck_in(purchase.problem):
+        transaction.on_commit(partial(alert, "refund_stuck", purchase, detail=said))
     if all_back and purchase.status in REFUND.sources:
         transitions.apply(
             purchase, REFUND, now=now, source=source,
-            refunded_amount=purchase.total_price, refunded_at=now,
-            problem=stuck_second_payment(purchase),
+            refunded_amount=purchase.total_price, refunded_at=now, problem=problem,
         )  # fmt: skip
     elif purchase.status == Status.REFUNDED and not all_back:
         transitions.apply(
             purchase, REFUND_RETURNED, now=now, source=source,
-            refunded_amount=back, refunded_at=None,
+            refunded_amount=back, refunded_at=None, problem=problem,
         )  # fmt: skip
     elif (
         purchase.status == Status.REFUNDING
         and sum_of(refunds.exclude(state=Refund.State.FAILED)) < purchase.total_price
     ):
         # What is under way, a part maybe, doesn't make up for the one that failed.
-        transitions.apply(purchase, REFUND_FAILED, now=now, source=source, refunded_amount=back)
-    elif purchase.refunded_amount != back:
-        purchase.refunded_amount = back
-        purchase.save(update_fields=["refunded_amount"])
+        transitions.apply(
+            purchase, REFUND_FAILED, now=now, source=source,
+            refunded_amount=back, problem=problem,
+        )  # fmt: skip
+    elif (purchase.refunded_amount, purchase.problem) != (back, problem):
+        purchase.refunded_amount, purchase.problem = back, problem
+        purchase.save(update_fields=["refunded_amount", "problem"])
 
 
 def of_payment(purchase: Purchase) -> QuerySet[Refund]:

@@ -12,7 +12,7 @@ from django.core import mail as outbox
 from django.utils import timezone
 
 from offers.models import Membership, Offer
-from purchases import mail, reconciliation, refunds, stripe_gateway, webhooks
+from purchases import mail, reconciliation, refund_notes, refunds, stripe_gateway, webhooks
 from purchases.errors import ProviderUnreachable
 from purchases.models import Email, Purchase, Refund, StripeEvent
 from purchases.states import Status
@@ -668,7 +668,7 @@ def test_refund_that_can_not_be_recorded_does_not_keep_the_others_waiting(
 def test_refund_that_fails_again_and_again_becomes_a_persons(sale: Sale, caplog: Any) -> None:
     sale.ask()
     sale.sandbox.faults(error_rate=1.0)
-    for hours in range(1, refunds.ALERT_AFTER + 1):
+    for hours in range(1, refund_notes.STUCK_AFTER + 1):
         refunds.send_due(now=timezone.now() + timedelta(hours=2 * hours))
     assert "refund_stuck" in caplog.text
     assert "could not be sent 10 times" in sale.purchase.problem
@@ -679,14 +679,14 @@ def test_sent_refund_that_is_asked_after_for_long_is_not_said_to_be_unsent(
 ) -> None:
     sale.sandbox.faults(refunds="pending")
     sale.ask(amount="10.00")
-    for hours in range(refunds.ALERT_AFTER - 1):
+    for hours in range(refund_notes.STUCK_AFTER - 1):
         refunds.send_due(now=timezone.now() + timedelta(hours=2 * hours))
     assert Refund.objects.get().attempts == 0
     sale.sandbox.faults(error_rate=1.0)
-    for hours in range(refunds.ALERT_AFTER + 1):
+    for hours in range(refund_notes.STUCK_AFTER + 1):
         refunds.send_due(now=timezone.now() + timedelta(hours=40 + 2 * hours))
     refund = Refund.objects.get()
-    assert (refund.state, refund.attempts) == ("pending", refunds.ALERT_AFTER + 1)
+    assert (refund.state, refund.attempts) == ("pending", refund_notes.STUCK_AFTER + 1)
     assert sale.purchase.problem == ""
     assert "refund_stuck" not in caplog.text
 
@@ -702,7 +702,7 @@ def test_failure_to_send_does_not_write_over_what_stripe_said_meanwhile(
         raise ProviderUnreachable
 
     sale.ask(amount="10.00")
-    Refund.objects.update(attempts=refunds.ALERT_AFTER - 1)
+    Refund.objects.update(attempts=refund_notes.STUCK_AFTER - 1)
     monkeypatch.setattr(stripe_gateway, "refunds_of", lambda payment_intent_id: [])
     monkeypatch.setattr(stripe_gateway, "create_refund", answer_lost)
     send()
