@@ -24,6 +24,7 @@ from django.utils.translation import gettext
 
 from offers import row_queue
 from offers.contention import drop_broken_connection, retried
+from offers.error_texts import without_quotes
 from offers.errors import database_is_busy
 from purchases import checkout, payments, refunds, stripe_gateway, transitions
 from purchases.activity import log_failure
@@ -352,7 +353,9 @@ def settle_stray_sessions(*, now: datetime, limit: int = 100, until: float = mat
                 continue
             if not isinstance(error, PaymentMismatch):
                 # Tried for ever, it would make every sweep walk over all sessions since then.
-                said = f"A session of it could not be closed at Stripe: {error}"
+                said = (
+                    f"A session of it could not be closed at Stripe: {without_quotes(str(error))}"
+                )
                 Purchase.objects.filter(pk=purchase.pk).update(problem=said)
         Purchase.objects.filter(pk=purchase.pk).update(stray_session_check_due=False)
         settled += 1

@@ -63,10 +63,20 @@ def record_session(session: CheckoutSession, *, now: datetime, source: str) -> P
         return _record(found.pk, session, now=now, source=source)
     except PaymentMismatch as error:
         # After the rollback: that somebody must look is the one thing that is to be kept.
-        Purchase.objects.filter(pk=found.pk).update(problem=str(error), ending_until=None)
-        if found.problem != str(error):
-            alert("payment_mismatch", found, detail=str(error))
+        _note_mismatch(found.pk, str(error))
         raise
+
+
+@retried
+def _note_mismatch(purchase_id: uuid.UUID, said: str) -> None:
+    """Add a line to ``problem``, beside what it says of refunds, and alert once."""
+    with transaction.atomic():
+        purchase = transitions.lock(purchase_id)
+        purchase.ending_until = None
+        if said not in purchase.problem.split("\n"):
+            purchase.problem = f"{purchase.problem}\n{said}".strip()
+            transaction.on_commit(lambda: alert("payment_mismatch", purchase, detail=said))
+        purchase.save(update_fields=["problem", "ending_until"])
 
 
 @retried

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from offers import money, row_queue
 from offers.contention import drop_broken_connection, retried
+from offers.error_texts import without_quotes
 from offers.wake import wake
 from purchases import mail, refund_notes, stripe_gateway, stripe_objects, transitions
 from purchases.activity import alert, log_failure
@@ -164,7 +165,7 @@ def _put_off(refund: Refund, error: Exception, *, now: datetime) -> None:
     as_claimed = Refund.objects.filter(pk=refund.pk, state=refund.state, due_at=refund.due_at)
     is_put_off = as_claimed.update(
         stripe_attempt=refund.stripe_attempt + spent,
-        error=str(error),
+        error=without_quotes(str(error)),
         due_at=timezone.now() + row_queue.delay(refund.attempts),
     )
     if is_put_off and refund_notes.is_stuck(refund):

@@ -64,6 +64,22 @@ def test_payment_of_another_amount_keeps_the_hold_and_says_what_to_do(
     assert counters(offer) == (1, 0)
 
 
+def test_it_is_alerted_once_and_stands_beside_what_else_there_is_to_look_at(
+    sandbox: Any, mismatch: Purchase, caplog: Any
+) -> None:
+    Purchase.objects.update(problem=f"{mismatch.problem}\nAnother thing.")
+    for _ in range(2):
+        with pytest.raises(PaymentMismatch):
+            release(mismatch)
+    assert Purchase.objects.get().problem == f"{mismatch.problem}\nAnother thing."
+    assert "'alert': 'payment_mismatch'" not in caplog.text
+    Purchase.objects.update(problem="Another thing.")
+    with pytest.raises(PaymentMismatch):
+        release(mismatch)
+    assert Purchase.objects.get().problem == f"Another thing.\n{mismatch.problem}"
+    assert caplog.text.count("'alert': 'payment_mismatch'") == 1
+
+
 def test_part_of_it_sent_back_does_not_release_the_hold(
     sandbox: Any, mismatch: Purchase, offer: Offer
 ) -> None:
