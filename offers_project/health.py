@@ -9,7 +9,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 
 from offers.breaker import redis_breaker
-from purchases import stripe_gateway
+from purchases import stripe_gateway, stripe_probe
 
 
 def is_draining() -> bool:
@@ -43,7 +43,10 @@ def readyz(request: HttpRequest) -> JsonResponse:
     except OperationalError:
         return _red({"status": "unavailable", "postgresql": "unavailable"})
     cache.get("readyz")
-    parts = {"redis": not redis_breaker.is_open, "stripe": stripe_gateway.is_available()}
+    parts = {
+        "redis": not redis_breaker.is_open,
+        "stripe": stripe_gateway.is_available() and stripe_probe.is_there(),
+    }
     said = {name: "ok" if is_well else "degraded" for name, is_well in parts.items()}
     status = "ok" if all(parts.values()) else "degraded"
     return JsonResponse({"status": status, "postgresql": "ok", **said})

@@ -8,6 +8,7 @@ in ``purchases.errors``. Amounts are in minor units here, times are aware dateti
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -45,6 +46,8 @@ Answer = TypeVar("Answer")
 
 # How often one call is made when Stripe answers 429, which the SDK doesn't repeat.
 TRIES = 3
+# Seconds for which a failure counts that no call came after: who sells little asks seldom.
+MEMORY = 60.0
 # What tells when a session was paid: the session itself doesn't.
 WITH_CHARGE = "payment_intent.latest_charge"
 SESSIONS = "/v1/checkout/sessions"
@@ -149,9 +152,10 @@ def _translated(error: stripe.StripeError, tries: Tries) -> PaymentProviderUnava
 
 
 class _Seen:
-    """What this process has seen of Stripe last; for ``/readyz`` only, so it may be stale."""
+    """What this process has seen of Stripe last."""
 
     away = False
+    at = 0.0
 
 
 def _note(*, away: bool) -> None:
@@ -159,12 +163,13 @@ def _note(*, away: bool) -> None:
         metrics.stripe_failures.inc()
     if _Seen.away != away:
         metrics.service_away.labels("stripe").set(away)
-    _Seen.away = away
+    _Seen.away, _Seen.at = away, time.monotonic()
 
 
 def is_available() -> bool:
-    """Whether Stripe is configured and answered the last call of this process. Asks nobody."""
-    return bool(settings.STRIPE_SECRET_KEY) and not _Seen.away
+    """Whether Stripe is configured and did not fail this process just now. Asks nobody."""
+    is_away = _Seen.away and time.monotonic() - _Seen.at < MEMORY
+    return bool(settings.STRIPE_SECRET_KEY) and not is_away
 
 
 def _log(what: str, error: stripe.StripeError) -> None:

@@ -1,8 +1,10 @@
 """What a probe, a monitor and a reader of the docs get; and what production refuses."""
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,17 @@ from django.db import OperationalError, connection
 from django.test import Client
 
 from offers.breaker import redis_breaker
+from offers_project.local.ports import free_port
+from purchases import stripe_gateway, stripe_probe
 from tests.conftest import buy, code
 from tests.factories import OfferFactory, UserFactory
+from tests.sandbox_process import wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.django_db
-def test_probes_are_green_when_all_is_well(client: Client) -> None:
+def test_probes_are_green_when_all_is_well(sandbox: Any, client: Client) -> None:
     assert client.get("/livez").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {
         "status": "ok",
@@ -34,6 +39,64 @@ def test_redis_away_is_degraded_and_still_ready(client: Client) -> None:
     redis_breaker.failed(OSError("away"))
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["redis"]) == (200, "degraded")
+
+
+def stripe_is(client: Client) -> str:
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    said: str = answer.json()["stripe"]
+    return said
+
+
+@pytest.mark.django_db
+def test_stripe_that_nobody_can_connect_to_is_degraded_before_anybody_buys(
+    sandbox: Any, client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stripe_probe, "PATIENCE", 30)  # to be sure of what is found
+    assert stripe_is(client) == "ok"
+    settings.STRIPE_API_BASE = f"http://127.0.0.1:{free_port()}"
+    assert stripe_is(client) == "degraded"
+
+
+@pytest.mark.django_db
+def test_stripe_is_looked_at_again_after_a_while(
+    sandbox: Any, client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stripe_probe, "PATIENCE", 30)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings.STRIPE_API_BASE = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert stripe_is(client) == "ok"
+    assert stripe_is(client) == "ok"  # not looked at each time
+    monkeypatch.setattr(stripe_probe, "AGAIN", 0)
+    assert stripe_is(client) == "degraded"
+
+
+@pytest.mark.django_db
+def test_look_that_hangs_is_not_waited_for(
+    sandbox: Any, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stripe_probe._address.cache_clear()
+    go_on = threading.Event()
+
+    def hang(*args: Any, **kwargs: Any) -> None:
+        go_on.wait(30)
+        raise OSError("no route")
+
+    monkeypatch.setattr(socket, "create_connection", hang)
+    assert stripe_is(client) == "ok"  # it isn't known yet
+    go_on.set()
+    wait_for(lambda: stripe_is(client) == "degraded")
+    stripe_probe._address.cache_clear()
+
+
+@pytest.mark.django_db
+def test_failure_of_a_call_is_forgotten_after_a_while(
+    sandbox: Any, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stripe_gateway._note(away=True)
+    assert stripe_is(client) == "degraded"
+    monkeypatch.setattr(stripe_gateway, "MEMORY", 0)
+    assert stripe_is(client) == "ok"
 
 
 def lost_connection(*args: Any) -> None:
