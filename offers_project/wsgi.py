@@ -2,7 +2,9 @@
 
 import gc
 import os
+import sys
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
 from django.urls import get_resolver
 
@@ -10,7 +12,10 @@ from offers_project.unsized_bodies import with_length
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "offers_project.settings")
 
-application = with_length(get_wsgi_application())
+try:
+    application = with_length(get_wsgi_application())
+except ImproperlyConfigured as error:
+    sys.exit(str(error))  # the sentence, as `manage.py` says it, and no traceback
 
 # The first request would load the rest of the code: all views.
 _ = get_resolver().url_patterns

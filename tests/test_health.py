@@ -225,6 +225,21 @@ def test_production_refuses_to_start_without_a_secret_and_names_it(name: str) ->
     assert refused.stderr.count("\n") == 1
 
 
+def test_web_server_is_refused_the_same_sentence() -> None:
+    refused = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "import offers_project.wsgi"],
+        cwd=ROOT,
+        env={**os.environ, **PRODUCTION, "SECRET_KEY": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("SECRET_KEY is not set: ")
+    assert refused.stderr.count("\n") == 1
+
+
 def test_production_settings_pass_djangos_deployment_check() -> None:
     checked = manage("check", "--deploy", "--fail-level", "WARNING")
     assert checked.returncode == 0, checked.stderr
