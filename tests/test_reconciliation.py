@@ -1,6 +1,7 @@
 """What webhooks missed is found at Stripe and applied by the same functions; counters likewise."""
 
 import io
+import time
 from collections import Counter
 from datetime import timedelta
 from types import SimpleNamespace
@@ -10,8 +11,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from offers import row_queue
 from offers.models import Offer
-from purchases import reconciliation, refunds, session_requests, stripe_gateway
+from purchases import reconciliation, refunds, session_requests, stripe_gateway, tasks
 from purchases.models import Purchase, Refund, StripeEvent
 from purchases.states import Status
 from purchases.tasks import check_inventory, reconcile
@@ -306,3 +308,23 @@ def test_offer_that_is_oversold_is_left_to_people() -> None:
         command("check_inventory", "--repair")
     purchase.offer.refresh_from_db()
     assert purchase.offer.inventory_sold == 1
+
+
+@pytest.mark.parametrize("in_beat", [False, True])
+def test_run_in_beats_own_process_takes_no_longer_than_a_sweep(
+    monkeypatch: pytest.MonkeyPatch, in_beat: bool
+) -> None:
+    runs: list[reconciliation.Run] = []
+
+    def note(run: reconciliation.Run) -> list[Any]:
+        runs.append(run)
+        return []
+
+    monkeypatch.setattr(reconciliation, "reconcile", note)
+    began = time.monotonic()
+    if in_beat:
+        reconcile.apply()
+    else:
+        reconcile()
+    longest = row_queue.SWEEP_SECONDS if in_beat else tasks.RECONCILE_SECONDS
+    assert began + longest <= runs[0].until <= time.monotonic() + longest
