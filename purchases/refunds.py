@@ -38,6 +38,9 @@ from purchases.states import (
 
 # Longer than the longest conversation with Stripe.
 LEASE = timedelta(seconds=60)
+# Older than that, Stripe may have forgotten its idempotency key, which it keeps for a day at least:
+# https://docs.stripe.com/api/idempotent_requests
+FRESH = timedelta(hours=12)
 # A pending refund takes days; Stripe's webhook tells sooner than this question.
 ASK_AGAIN = timedelta(hours=1)
 UNDER_WAY = (Refund.State.REQUESTED, Refund.State.PENDING)
@@ -128,8 +131,9 @@ def _send(refund: Refund, *, now: datetime) -> None:
     if refund.stripe_refund_id is not None:
         record(stripe_gateway.retrieve_refund(refund.stripe_refund_id), now=now, source="sweep")
         return
-    if refund.attempts > 1:
-        # Asked before without a clear answer: what was done then must not be done twice.
+    if refund.attempts > 1 or timezone.now() - refund.created_at > FRESH:
+        # Asked before without a clear answer, or on record here before a backup was restored: what
+        # was done then must not be done twice.
         for known in _known_at_stripe(refund):
             if known.reference == str(refund.pk):
                 record(known, now=now, source="sweep")

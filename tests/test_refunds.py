@@ -721,3 +721,19 @@ def test_mail_server_that_hangs_is_given_up(sandbox: Any, client_of: Any, settin
         settings.EMAIL_HOST, settings.EMAIL_PORT = silent.getsockname()[:2]
         assert mail.send_due(now=timezone.now()) == 0
     assert "timed out" in Email.objects.get().error
+
+
+def test_refund_of_before_a_restored_backup_is_not_sent_twice(sale: Sale) -> None:
+    sale.ask(amount="10.00")
+    refunds.send_due(now=timezone.now())
+    Refund.objects.update(
+        state=Refund.State.REQUESTED, stripe_refund_id=None, attempts=0, settled_at=None,
+        due_at=timezone.now(), created_at=timezone.now() - timedelta(days=2),
+        stripe_attempt=2,  # Stripe has forgotten the key by then
+    )  # fmt: skip
+    Purchase.objects.update(refunded_amount=0)
+
+    refunds.send_due(now=timezone.now())
+
+    assert sale.at_stripe() == [(1000, "succeeded")]
+    assert (Refund.objects.get().state, sale.purchase.refunded_amount) == ("succeeded", 10)
