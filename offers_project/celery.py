@@ -53,4 +53,4 @@ class BrokerlessScheduler(PersistentScheduler):
             return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
         except SchedulingError:
             logger.warning("broker away: beat runs the sweep itself", task=entry.task)
-            return self.app.tasks[entry.task].apply()
+            return self.app.tasks[entry.task].apply(args=entry.args, kwargs=entry.kwargs)

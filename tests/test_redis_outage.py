@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from offers.caching import BreakerRedisCache
 from offers.wake import wake
 from offers_project.celery import BrokerlessScheduler
 from offers_project.local.valkey import ValkeyProcess
-from purchases import tasks
+from purchases import reconciliation, tasks
 from purchases.models import Purchase
 from purchases.states import Status
 from tests.conftest import buy, counters
@@ -182,3 +183,24 @@ def test_sweep_runs_in_beat_while_the_broker_is_away(
     scheduler.close()
 
     assert counters(offer) == (0, 0)
+
+
+def test_sweep_in_beat_has_the_arguments_that_the_worker_would_have_had(
+    valkey: ValkeyProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[reconciliation.Run] = []
+
+    def note(run: reconciliation.Run) -> list[Any]:
+        asked.append(run)
+        return []
+
+    monkeypatch.setattr(reconciliation, "reconcile", note)
+    beat = Celery("beat", set_as_current=False)
+    beat.config_from_object("django.conf:settings", namespace="CELERY")
+    beat.conf.broker_url = f"{valkey.url}/0"
+    valkey.kill()
+    scheduler = BrokerlessScheduler(beat, schedule_filename=str(tmp_path / "schedule"))
+    scheduler.apply_async(scheduler.schedule["reconcile lately"], advance=False)
+    scheduler.close()
+    (run,) = asked
+    assert (run.now - run.since, run.is_thorough) == (timedelta(hours=0.5), False)
