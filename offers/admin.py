@@ -154,7 +154,13 @@ class EventAdmin(ScopedAdmin):
 
 
 class OfOneEvent(ScopedAdmin):
-    """Mixed into what other forms choose from: those of the event that the form is about."""
+    """Mixed into what other forms choose from: those of the event that the form is about.
+
+    It stays that event's: offers and registrations of the event refer to it.
+    """
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return super().get_readonly_fields(request, obj) if obj is None else ("event",)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet, search_term: str

@@ -451,3 +451,15 @@ def test_registration_for_another_events_sessions_is_an_error_beside_the_field(
     answer = staff.post(page(Registration, "change", registration.pk), sent)
     assert answer.status_code == 200
     assert set(answer.context["adminform"].form.errors) == {"sessions"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("make", [EventSessionFactory, TicketTierFactory])
+def test_session_and_tier_stay_those_of_their_event(admin_client: Client, make: Any) -> None:
+    """Offers and registrations of the event refer to them."""
+    thing, other = make(), EventFactory()
+    page = reverse(f"admin:offers_{thing._meta.model_name}_change", args=[thing.pk])
+    sent = {"event": other.pk, "title": "Renamed", "slug": thing.slug}
+    assert admin_client.post(page, sent).status_code == 302
+    changed = type(thing).objects.get()
+    assert (changed.title, changed.event_id) == ("Renamed", thing.event_id)
