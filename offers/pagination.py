@@ -1,9 +1,12 @@
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
+
+# PostgreSQL takes no zone that is further from UTC.
+FURTHEST = timedelta(hours=16)
 
 
 class NewestFirst(CursorPagination):
@@ -19,7 +22,8 @@ class NewestFirst(CursorPagination):
         cursor: Cursor | None = super().decode_cursor(request)
         if cursor is not None and cursor.position is not None:
             try:
-                self.check_position(str(cursor.position))
+                position: Any = self.checked_position(str(cursor.position))
+                cursor = cursor._replace(position=position)
             except ValueError as error:
                 raise NotFound(self.invalid_cursor_message) from error
         return cursor
@@ -58,10 +62,15 @@ class NewestFirst(CursorPagination):
             },
         ]
 
-    def check_position(self, position: str) -> None:
-        """Raise ``ValueError`` unless the list's first ordering field could have this value."""
-        if datetime.fromisoformat(position).tzinfo is None:
-            raise ValueError("A time without its zone.")
+    def checked_position(self, position: str) -> str:
+        """The position in the one way that is asked of PostgreSQL, which reads less than Python.
+
+        Raises ``ValueError`` unless the list's first ordering field could have this value.
+        """
+        offset = (moment := datetime.fromisoformat(position)).utcoffset()
+        if offset is None or abs(offset) >= FURTHEST:
+            raise ValueError("A time without its zone, or of one that there isn't.")
+        return moment.isoformat()
 
 
 class BySlug(NewestFirst):
@@ -69,6 +78,7 @@ class BySlug(NewestFirst):
 
     ordering = ("slug",)
 
-    def check_position(self, position: str) -> None:
+    def checked_position(self, position: str) -> str:
         if not position.isprintable():
             raise ValueError("Not a slug.")
+        return position

@@ -254,8 +254,11 @@ def test_page_size_ends_at_200_and_offers_of_one_moment_are_all_shown(
 
 @pytest.mark.parametrize(
     "cursor",
-    ["nonsense", "p=yesterday", "p=a\x00", "p=2026-01-01", "p=99999-01-01T00:00+00:00", "o=x"],
-)
+    [
+        "nonsense", "p=yesterday", "p=a\x00", "p=2026-01-01", "p=99999-01-01T00:00+00:00", "o=x",
+        "p=2026-01-01T00:00%2B23:00", "p=2026-01-01T00:00-16:00",
+    ],
+)  # fmt: skip
 def test_forged_cursor_is_not_found(client_of: Clients, event: Event, cursor: str) -> None:
     OfferFactory(event=event)
     forged = base64.b64encode(cursor.encode()).decode() if "=" in cursor else cursor
@@ -263,6 +266,19 @@ def test_forged_cursor_is_not_found(client_of: Clients, event: Event, cursor: st
     for path in (f"{OFFERS}?event={event.slug}", "/api/v1/purchases/?"):
         answer = client.get(f"{path}&cursor={forged}")
         assert (answer.status_code, code(answer)) == (404, "not_found")
+
+
+@pytest.mark.parametrize("moment", ["2026-W01-1T00:00:00%2B00:00", "20260101T000000,5%2B15:59"])
+def test_cursor_is_understood_as_python_writes_time(
+    client_of: Clients, event: Event, moment: str
+) -> None:
+    """Of which PostgreSQL reads less."""
+    OfferFactory(event=event)
+    cursor = base64.b64encode(f"p={moment}".encode()).decode()
+    client = client_of(UserFactory())
+    for path in (f"{OFFERS}?event={event.slug}", "/api/v1/purchases/?"):
+        answer = client.get(f"{path}&cursor={cursor}")
+        assert (answer.status_code, answer.json()["results"]) == (200, [])
 
 
 def test_forged_cursor_of_the_events_is_not_found(anybody: APIClient, event: Event) -> None:
