@@ -70,10 +70,15 @@ def whole(name: str, default: int) -> int:
     return int(value)
 
 
+def whole_or_none(name: str, default: int) -> int:
+    """What is counted, or 0 for none."""
+    return 0 if env.str(name, default=str(default)) == "0" else whole(name, default)
+
+
 def rate(name: str, default: str) -> str:
     """So many in so much time, as django-ratelimit has it."""
     text = env.str(name, default=default)
-    if not re.fullmatch(r"\d+/\d*[smhd]", text):
+    if not re.fullmatch(r"[1-9]\d*/([1-9]\d*)?[smhd]", text):
         raise ImproperlyConfigured(f"{name} is {text!r}: use a rate like 10/m (per s, m, h or d).")
     return text
 
@@ -118,6 +123,12 @@ STRIPE_READ_TIMEOUT = 5.0
 STRIPE_NETWORK_RETRIES = 1
 # Of one process, and fewer than its threads: the others serve what needs no Stripe.
 STRIPE_CONCURRENT_CALLS = whole("STRIPE_CONCURRENT_CALLS", 24)
+_threads = env.int("GRANIAN_BLOCKING_THREADS", default=0)
+if 0 < _threads <= STRIPE_CONCURRENT_CALLS:
+    raise ImproperlyConfigured(
+        f"STRIPE_CONCURRENT_CALLS is {STRIPE_CONCURRENT_CALLS}: use a number below {_threads}, "
+        "which is GRANIAN_BLOCKING_THREADS, or Stripe could keep every thread waiting."
+    )
 # Requests that a process works on at once: not those that wait for Stripe, or for what others read,
 # or that waited half a second for their turn (offers/turns.py).
 REQUESTS_AT_ONCE = whole("REQUESTS_AT_ONCE", 3)
@@ -295,11 +306,11 @@ SIMPLE_HISTORY_DATE_INDEX = False  # entries are found by their offer
 
 # -- PostgreSQL -----------------------------------------------------------------------------------
 # Milliseconds. A purchase that waits longer for the offer's row answers 503 `busy`.
-LOCK_TIMEOUT_MS = env.int("LOCK_TIMEOUT_MS", default=4000)
-STATEMENT_TIMEOUT_MS = env.int("STATEMENT_TIMEOUT_MS", default=15000)
+LOCK_TIMEOUT_MS = whole("LOCK_TIMEOUT_MS", 4000)
+STATEMENT_TIMEOUT_MS = whole_or_none("STATEMENT_TIMEOUT_MS", 15000)
 # Of one process, whose other threads wait for one: those that have one stand in line at the row of
 # the offer that everybody wants, where a longer line is a slower one.
-DB_POOL_SIZE = env.int("DB_POOL_SIZE", default=8)
+DB_POOL_SIZE = whole_or_none("DB_POOL_SIZE", 8)
 # Seconds that a request waits for a free connection of the pool before it is refused as `busy`; a
 # server that can't be reached is not waited for.
 DB_POOL_TIMEOUT = positive("DB_POOL_TIMEOUT", 5)
@@ -319,6 +330,10 @@ if env.str("DATABASE_REPLICA_URL", default=""):
     DATABASES["replica"] = env.db_url("DATABASE_REPLICA_URL")
     DATABASE_ROUTERS = ["offers.replica.Router"]
 DATABASE_REPLICA_MAX_LAG = positive("DATABASE_REPLICA_MAX_LAG", 2)
+if DATABASE_REPLICA_MAX_LAG <= 1:
+    raise ImproperlyConfigured(
+        "DATABASE_REPLICA_MAX_LAG must be above 1: it is looked at each second."
+    )
 for _name, _database in DATABASES.items():
     if _database["ENGINE"] != "django.db.backends.postgresql":
         if env.bool("OFFERS_OFFLINE", default=False):

@@ -249,6 +249,13 @@ def test_production_settings_pass_djangos_deployment_check() -> None:
     "wrong",
     [
         {"PURCHASE_RATE_LIMIT": "abc"},
+        {"PURCHASE_RATE_LIMIT": "0/m"},
+        {"LOGIN_RATE_LIMIT": "10/0m"},
+        {"LOCK_TIMEOUT_MS": "0"},
+        {"LOCK_TIMEOUT_MS": "4s"},
+        {"DB_POOL_SIZE": "-1"},
+        {"DATABASE_REPLICA_MAX_LAG": "1"},
+        {"STRIPE_CONCURRENT_CALLS": "8", "GRANIAN_BLOCKING_THREADS": "8"},
         {"RESERVATION_MINUTES": "-1"},
         {"RESERVATION_MINUTES": "abc"},
         {"RESERVATION_MINUTES": "1e400"},
