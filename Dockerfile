@@ -33,5 +33,7 @@ EXPOSE 8000
 # A name from ALLOWED_HOSTS, because Django refuses a request for any other.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["python", "-c", "import http.client, os; host = os.environ.get('ALLOWED_HOSTS', '').split(',')[0].strip().lstrip('.*') or 'localhost'; c = http.client.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/livez', headers={'Host': host}); raise SystemExit(c.getresponse().status != 200)"]
 
-# Asked to end, it goes on answering until the proxy has noticed, and then ends what it is at.
-CMD ["python", "-I", "offers_project/draining.py", "granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--respawn-failed-workers", "--workers-kill-timeout", "20", "offers_project.wsgi:application"]
+# HTTP/1 only, which a proxy speaks: a stream of HTTP/2 that is reset within its body keeps one of
+# granian's threads for good. Asked to end, it goes on answering until the proxy has noticed, and then
+# ends what it is at.
+CMD ["python", "-I", "offers_project/draining.py", "granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--http", "1", "--respawn-failed-workers", "--workers-kill-timeout", "20", "offers_project.wsgi:application"]

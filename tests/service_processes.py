@@ -45,6 +45,7 @@ class Processes:
         return self._start(
             "web",
             *("granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port)),
+            *("--http", "1"),
             *("--workers", str(workers), "--blocking-threads", str(threads)),
             *("--respawn-failed-workers", "--workers-kill-timeout", "1"),
             application,

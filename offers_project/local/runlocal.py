@@ -232,7 +232,7 @@ class LocalRun:
             "web",
             [
                 *(sys.executable, "-m", "granian", "--interface", "wsgi"),
-                *("--host", self._host, "--port", str(self._port)),
+                *("--host", self._host, "--port", str(self._port), "--http", "1"),
                 # In whole seconds, and less than the supervisor's patience for a stage.
                 *("--respawn-failed-workers", "--workers-kill-timeout", "1"),
                 "offers_project.wsgi:application",
