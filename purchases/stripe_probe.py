@@ -1,5 +1,6 @@
-"""Whether Stripe's address can be connected to, for ``/readyz``: asked now and then, and by nobody
-else, since a purchase finds out by itself. It sends nothing, so it counts against no limit.
+"""Whether Stripe's address can be connected to, for who asks after our health: a look now and then.
+
+It sends nothing, so it counts against no limit. A purchase finds out by itself.
 """
 
 import math
@@ -13,6 +14,7 @@ import requests
 from django.conf import settings
 
 from offers.turns import let_others
+from purchases import stripe_gateway
 
 # Seconds. A look is repeated after so long.
 AGAIN = 10.0
@@ -39,11 +41,17 @@ class Address:
                 self._began = time.monotonic()
                 self._is_over.clear()
         if is_due:
-            threading.Thread(target=self._look, name="stripe-probe", daemon=True).start()
+            self._start()
         if not self._is_over.is_set():
             with let_others():
                 self._is_over.wait(PATIENCE)
         return self._is_there
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._look, name="stripe-probe", daemon=True).start()
+        except RuntimeError:  # no more threads: another time
+            self._is_over.set()
 
     def _look(self) -> None:
         try:
@@ -56,8 +64,13 @@ class Address:
             self._is_over.set()
 
 
-def is_there() -> bool:
-    """Whether there was somebody at ``STRIPE_API_BASE`` a moment ago; called by ``/readyz``."""
+def is_well() -> bool:
+    """Whether Stripe is configured, could be connected to a moment ago, and failed no call since.
+
+    Called by ``/readyz`` and by the back-office's dashboard.
+    """
+    if not stripe_gateway.is_available():
+        return False
     address = _address(settings.STRIPE_API_BASE)
     return address is None or address.is_there()
 

@@ -303,7 +303,7 @@ def test_dispute_whose_id_holds_what_admin_quotes_is_linked(boss: Client) -> Non
 # -- Health ---------------------------------------------------------------------------------------
 
 
-def test_health_is_told_in_detail_to_superusers_only() -> None:
+def test_health_is_told_in_detail_to_superusers_only(sandbox: Any) -> None:
     heartbeat.beat(now=NOW)
     in_detail = health.of(ALL, now=NOW, is_for_superusers=True).checks
     assert {check.name: check.is_well for check in in_detail} == {
@@ -314,7 +314,7 @@ def test_health_is_told_in_detail_to_superusers_only() -> None:
     assert [check.name for check in members] == ["Worker", "Stripe", "Webhook endpoints"]
 
 
-def test_health_names_what_is_not_well() -> None:
+def test_health_names_what_is_not_well(sandbox: Any) -> None:
     heartbeat.beat(now=NOW - timedelta(minutes=10))
     for n, state in enumerate((StripeEvent.State.FAILED, StripeEvent.State.DEAD)):
         StripeEvent.objects.create(

@@ -15,7 +15,7 @@ from offers import heartbeat
 from offers.breaker import redis_breaker
 from offers_project.back_office.dashboard.scope import Scope
 from offers_project.back_office.dashboard.waiting import Attention
-from purchases import stripe_gateway
+from purchases import stripe_probe
 from purchases.models import StripeEvent, WebhookEndpoint
 
 # Beat asks each minute; three missed ones are no coincidence.
@@ -79,9 +79,9 @@ def _worker(now: datetime) -> Check:
 
 
 def _stripe() -> Check:
-    if stripe_gateway.is_available():
-        return Check("Stripe", is_well=True, said="answered the last call of this server")
-    return Check("Stripe", is_well=False, said="not configured, or didn't answer the last call")
+    if stripe_probe.is_well():
+        return Check("Stripe", is_well=True, said="could be reached a moment ago")
+    return Check("Stripe", is_well=False, said="not configured, or couldn't be reached just now")
 
 
 def _events(now: datetime) -> tuple[Check, Attention]:
