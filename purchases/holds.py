@@ -130,7 +130,7 @@ def end(
         except PaymentMismatch:
             # Staff's way out of it: nothing was bought, and nothing of the payment is left.
             sent_back = refunds.all_of(session.payment_intent_id, amount=session.amount_total)
-            if not sent_back:
+            if not sent_back or session.currency != purchase.currency:
                 raise
             for refund in sent_back:
                 refunds.record(refund, now=now, source=source, of=purchase)
@@ -353,10 +353,9 @@ def settle_stray_sessions(*, now: datetime, limit: int = 100, until: float = mat
                 continue
             if not isinstance(error, PaymentMismatch):
                 # Tried for ever, it would make every sweep walk over all sessions since then.
-                said = (
-                    f"A session of it could not be closed at Stripe: {without_quotes(str(error))}"
-                )
-                Purchase.objects.filter(pk=purchase.pk).update(problem=said)
+                why = without_quotes(str(error))
+                said = f"A session of it could not be closed at Stripe: {why}"
+                payments.note_problem(purchase.pk, said)
         Purchase.objects.filter(pk=purchase.pk).update(stray_session_check_due=False)
         settled += 1
     return settled

@@ -32,6 +32,8 @@ from purchases.stripe_objects import CheckoutSession
 _OF_SESSION = Query(
     lambda: Purchase.objects.filter(checkout_session_id=Given("session", CharField()))
 )
+SEND_IT_BACK = "Refund all of it in Stripe's dashboard."
+RELEASE_IT = "Refund all of it in Stripe's dashboard, and then release the hold."
 HELD = (Status.RESERVED, Status.AWAITING_PAYMENT, Status.PAYMENT_PROCESSING)
 
 
@@ -63,20 +65,25 @@ def record_session(session: CheckoutSession, *, now: datetime, source: str) -> P
         return _record(found.pk, session, now=now, source=source)
     except PaymentMismatch as error:
         # After the rollback: that somebody must look is the one thing that is to be kept.
-        _note_mismatch(found.pk, str(error))
+        if note_problem(found.pk, str(error)):
+            alert("payment_mismatch", found, detail=str(error))
         raise
 
 
 @retried
-def _note_mismatch(purchase_id: uuid.UUID, said: str) -> None:
-    """Add a line to ``problem``, beside what it says of refunds, and alert once."""
+def note_problem(purchase_id: uuid.UUID, said: str) -> bool:
+    """Add a line to ``problem``, beside what it says of refunds; whether it wasn't there before.
+
+    Called here and by ``holds``, outside any transaction; locks the purchase.
+    """
     with transaction.atomic():
         purchase = transitions.lock(purchase_id)
-        purchase.ending_until = None
-        if said not in purchase.problem.split("\n"):
+        is_new = said not in purchase.problem.split("\n")
+        if is_new:
             purchase.problem = f"{purchase.problem}\n{said}".strip()
-            transaction.on_commit(lambda: alert("payment_mismatch", purchase, detail=said))
+        purchase.ending_until = None
         purchase.save(update_fields=["problem", "ending_until"])
+    return is_new
 
 
 @retried
@@ -125,7 +132,7 @@ def _record_payment(
         raise PaymentMismatch(
             f"Session {session.id} took {_written(session.amount_total, session.currency)}, but "
             f"purchase {purchase.pk} costs {_written(purchase.total_minor, purchase.currency)}. "
-            "Refund all of it in Stripe's dashboard, and then release the hold."
+            + (RELEASE_IT if purchase.is_open_hold else SEND_IT_BACK)
         )
     # Stripe's time of payment, not ours of hearing about it; its clock may be ahead of ours.
     facts = _facts(session) | {"paid_at": min(session.paid_at or now, now)}

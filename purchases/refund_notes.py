@@ -87,15 +87,23 @@ def _owed(purchase: Purchase, refunds: list[Refund]) -> Decimal:
     """How much of one payment failed to go back and wasn't sent again, in major units.
 
     What was sent after something had failed is taken to be sent instead. More than is left of the
-    payment can't be owed.
+    payment can't be owed; how much a payment of another amount was isn't on record.
     """
     steps = [(_made_at(refund), -refund.amount) for refund in refunds]
     steps += [(_ended_at(refund), refund.amount) for refund in refunds if _has_failed(refund)]
     owed = Decimal(0)
     for _, amount in sorted(steps):
         owed = max(owed + amount, Decimal(0))
+    if not any(_is_of_its_price(purchase, refund) for refund in refunds):
+        return owed
     given = sum((refund.amount for refund in refunds if not _has_failed(refund)), Decimal(0))
     return min(owed, max(purchase.total_price - given, Decimal(0)))
+
+
+def _is_of_its_price(purchase: Purchase, refund: Refund) -> bool:
+    """Whether the payment was of the purchase's price: its own was, and a second one is."""
+    is_its_own = refund.payment_intent_id == purchase.payment_intent_id
+    return is_its_own or refund.cause == Refund.Cause.SECOND_PAYMENT
 
 
 def _has_failed(refund: Refund) -> bool:

@@ -228,7 +228,7 @@ def all_of(payment_intent_id: str, *, amount: int) -> list[stripe_objects.Refund
 
     Called outside any transaction. An empty list if some of it is still here.
     """
-    found = stripe_gateway.refunds_of(payment_intent_id)
+    found = stripe_gateway.refunds_of(payment_intent_id) if payment_intent_id else []
     sent = [refund for refund in found if _state(refund) == Refund.State.SUCCEEDED]
     return sent if sum(refund.amount for refund in sent) >= amount else []
 
