@@ -24,10 +24,10 @@ env = environ.Env()
 if (BASE_DIR / ".env").is_file():
     environ.Env.read_env(BASE_DIR / ".env")
 
-LOCAL_FOLDER = Path(os.environ.get("DATA_DIR") or BASE_DIR / ".local")
-if not os.environ.get("DATABASE_URL") or (LOCAL_FOLDER / "run.json").is_file():
+_local_run = Path(os.environ.get("DATA_DIR") or BASE_DIR / ".local") / "run.json"
+if not os.environ.get("DATABASE_URL") or os.path.isfile(_local_run):  # noqa: PTH113 - never raises
     # Only a machine without a configured database, or with a local run, gets here, so production
-    # never imports this.
+    # never imports this (and the names above are written here again).
     from offers_project.local import environment
 
     try:
