@@ -299,8 +299,7 @@ def test_lock_wait_is_measured_until_the_row_is_had(client: Client) -> None:
         with transaction.atomic():
             inventory.lock(offer.pk)
             is_held.set()
-            while not blocked_backends():
-                time.sleep(0.01)
+            wait_for(blocked_backends)
             time.sleep(0.3)  # what is measured
 
     def wait() -> None:
