@@ -293,6 +293,35 @@ def test_packing_list_comes_back_with_numbers_in_it(staff: Client, offer: Offer)
     assert (done.carrier, done.tracking_number) == ("DHL", "001")
 
 
+def test_lines_of_a_file_without_a_number_are_left_alone(staff: Client, offer: Offer) -> None:
+    today, tomorrow, before = (placed(paid(offer=offer)) for _ in range(3))
+    ship(before, "000")
+    sent = occasions(before.fulfillment.purchase)
+    lines = [
+        f"{today.fulfillment.purchase_id},DHL,001,",
+        f"{tomorrow.fulfillment.purchase_id},DHL,,https://dhl.example/",
+        f"{before.fulfillment.purchase_id},DHL, ,",
+    ]
+
+    header = "purchase,carrier,tracking_number,tracking_url"
+    page = upload(staff, "\n".join([header, *lines])).content.decode()
+
+    assert "1 marked as shipped" in page
+    assert again(today).tracking_number == "001"
+    assert again(tomorrow).shipped_at is None
+    assert "shipped" not in occasions(tomorrow.fulfillment.purchase)
+    assert again(before).tracking_number == "000"
+    assert occasions(before.fulfillment.purchase) == sent
+
+
+def test_number_in_a_file_without_its_carrier_is_refused(staff: Client, offer: Offer) -> None:
+    order = placed(paid(offer=offer))
+    line = f"{order.fulfillment.purchase_id},,001"
+    page = upload(staff, f"purchase,carrier,tracking_number\n{line}\n").content.decode()
+    assert "Say who carries it" in page
+    assert again(order).shipped_at is None
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -67,9 +67,10 @@ class Line:
 
 
 def read_tracking(content: bytes) -> list[Line]:
-    """The filled-in lines of a CSV file with columns purchase, carrier and tracking_number.
+    """The lines with a number of a CSV file with columns purchase, carrier and tracking_number.
 
-    The packing list itself will do; lines without a carrier and a number are not shipped yet.
+    The packing list itself will do; a line without a number is not shipped yet, whatever else is
+    in it, since many a spreadsheet has the carrier in every row. Called by the page of the upload.
     Raises ``InvalidShipment`` for what is no such file, before anything is done.
     """
     try:
@@ -88,7 +89,7 @@ def read_tracking(content: bytes) -> list[Line]:
         raise InvalidShipment("file", f"This is no CSV file: {error}.") from error
     if len(lines) > MOST_ROWS:
         raise InvalidShipment("file", f"This has more than {MOST_ROWS} lines: split it.")
-    return [line for line in lines if line.carrier or line.tracking_number]
+    return [line for line in lines if line.tracking_number]
 
 
 def _line(number: int, row: dict[str, str | None]) -> Line:
