@@ -1,6 +1,7 @@
 """Registration: an account exists once its address is proved, and strangers learn nothing."""
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from offers_project.accounts.models import AccountLetter
 from tests.account_letters import (
     ADDRESS,
     GOOD,
+    ask_for_reset,
     ask_to_register,
     choose,
     links,
@@ -113,6 +115,15 @@ def test_next_is_asked_about_once_more_in_the_end() -> None:
     link = register_link(Client(), next=NEXT)
     AccountLetter.objects.update(next="https://evil.example/")
     assert choose(Client(), link).headers["Location"] == "/"
+
+
+@pytest.mark.parametrize("ask", [ask_to_register, ask_for_reset])
+@pytest.mark.parametrize("odd", ["/a\x00b", "/" + "a" * 2048], ids=["NUL", "long"])
+def test_next_that_cannot_be_kept_is_forgotten(ask: Callable[..., Any], odd: str) -> None:
+    answer = ask(Client(), next=odd)
+    assert answer.status_code == 302
+    assert "next" not in answer.headers["Location"]
+    assert AccountLetter.objects.get().next == ""
 
 
 def test_next_goes_along_on_every_page_and_in_the_letter_to_who_has_an_account() -> None:

@@ -65,6 +65,14 @@ class AsksForLetter(Limited, RedirectURLMixin, FormView):
     kind: str
     sent_page: str
 
+    def get_redirect_url(self) -> str:
+        """Django's, which has at most ``django.utils.http.MAX_URL_LENGTH`` characters.
+
+        "" with a NUL in it too: the letter's row keeps it, and PostgreSQL takes none.
+        """
+        url: str = super().get_redirect_url()
+        return "" if "\x00" in url else url
+
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context: dict[str, Any] = super().get_context_data(**kwargs)
         return {"next": self.get_redirect_url()} | context
