@@ -15,9 +15,22 @@ for model in (User, Group, Flag, Sample, Switch):
     admin.site.unregister(model)
 
 
+class AccountForm(UserChangeForm):
+    """Django's, which leaves a user name alone that is left alone.
+
+    Who registers has their e-mail address for one (``accounts.registering``), and more characters
+    are allowed in those (https://www.rfc-editor.org/rfc/rfc5322#section-3.2.3) than Django allows
+    in a user name that is chosen: such an account could not be closed.
+    """
+
+    def _get_validation_exclusions(self) -> set[str]:
+        excluded: set[str] = super()._get_validation_exclusions()
+        return excluded if "username" in self.changed_data else excluded | {"username"}
+
+
 @admin.register(User)
 class AccountAdmin(UserAdmin, ModelAdmin):
-    form = UserChangeForm
+    form = AccountForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
