@@ -456,11 +456,12 @@ def test_registration(stranger: Client) -> None:
 def test_letters_about_accounts(stranger: Client) -> None:
     UserFactory(username="berta", email="berta@example.org")
     UserFactory(username="carl", email="carl@example.org", is_active=False)
+    UserFactory(username="dora@example.org", email="dora@new.example")
     for ask in (account_letters.ask_to_register, account_letters.ask_for_reset):
-        for name in ("anna", "berta", "carl"):
+        for name in ("anna", "berta", "carl", "dora"):
             ask(stranger, f"{name}@example.org")
     account_letters.send()
-    assert len(account_letters.outbox()) == 5  # none about the password of nobody
+    assert len(account_letters.outbox()) == 6  # none about the password of nobody
     for letter in account_letters.outbox():
         is_german_letter(letter)
 

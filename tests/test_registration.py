@@ -205,11 +205,28 @@ def test_closed_account_stays_closed() -> None:
     assert (User.objects.count(), user.is_active) == (1, False)
 
 
-def test_user_name_of_somebody_else_is_not_given_away() -> None:
-    UserFactory(username=ADDRESS, email="other@example.org")
+def test_user_name_of_an_account_whose_address_was_changed_is_not_given_away() -> None:
+    user = UserFactory(username=ADDRESS, email="other@example.org")
+    ask_to_register(Client())
+    send()
+    letter = outbox()[-1]
+    for text in (letter.body, letter.alternatives[0][0]):
+        assert "closed" not in text
+        assert "other@" not in text
+        assert "log in with this address" in text
+    assert links(letter.body) == ["/login", "/password/reset"]
+    assert not AccountLetter.objects.exists()
+    client = Client()
+    client.post("/login", {"username": ADDRESS, "password": "secret"})
+    assert client.session["_auth_user_id"] == str(user.pk)
+
+
+def test_user_name_of_a_closed_account_whose_address_was_changed_is_not_given_away() -> None:
+    UserFactory(username=ADDRESS, email="other@example.org", is_active=False)
     ask_to_register(Client())
     send()
     assert "closed" in outbox()[-1].body
+    assert links(outbox()[-1].body) == []
 
 
 def test_nothing_a_stranger_typed_is_in_the_letter() -> None:

@@ -175,14 +175,14 @@ def _content(letter: AccountLetter) -> tuple[str, dict[str, Any]] | None:
     found = accounts_of(letter.address)
     active = [user for user in found if user.is_active]
     if letter.kind == Kind.REGISTRATION:
+        to_log_in = {"log_in": _page(letter, "login"), "reset": _page(letter, "password-reset")}
         if active:
             names = [user.username for user in active if user.username != letter.address]
-            return "account_exists", {
-                "names": names,
-                "log_in": _page(letter, "login"),
-                "reset": _page(letter, "password-reset"),
-            }
-        if found or User.objects.filter(username=letter.address).exists():
+            return "account_exists", {"names": names, **to_log_in}
+        named = User.objects.filter(username=letter.address).first()
+        if named and named.is_active:
+            return "account_moved", to_log_in
+        if found or named:
             return "account_closed", {}
         token = registering.token_for(letter)
         return CONFIRM, {"link": f"{letter.site}{reverse('register-link', args=[token])}"}
