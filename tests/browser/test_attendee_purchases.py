@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -261,6 +261,37 @@ def test_page_of_each_kind_of_delivery(
             visitor.press("Book this time")
             say(visitor, "Booked:")
             visitor.look("bought-service-booked")
+
+
+@pytest.mark.parametrize(
+    ("zone", "days"),
+    [
+        ("UTC", {"Monday, June 3, 2030": 2, "Tuesday, June 4, 2030": 1}),
+        ("Asia/Tokyo", {"Monday, June 3, 2030": 1, "Tuesday, June 4, 2030": 2}),
+        ("America/Los_Angeles", {"Monday, June 3, 2030": 3}),
+    ],
+)
+def test_slots_stand_under_the_days_of_who_reads_them(
+    visit: Callable[..., Visitor], user: User, zone: str, days: dict[str, int]
+) -> None:
+    service = OfferFactory(title="Backstage tour", offer_type="SERVICE")
+    for day, hour in ((3, 14), (3, 16), (4, 1)):
+        starts_at = datetime(2030, 6, day, hour, tzinfo=UTC)
+        TimeSlotFactory(
+            offer=service, starts_at=starts_at, ends_at=starts_at + timedelta(minutes=30)
+        )
+    sold = PurchaseFactory(user=user, offer=service, status=Status.PAID)
+    queue.deliver_one(sold.pk, now=timezone.now())
+    visitor = visit(user, zone=zone)
+    visitor.open(f"/purchases/{sold.pk}")
+    groups = visitor.page.locator("form.slots fieldset").all()
+    shown = {
+        group.locator("legend").inner_text(): group.get_by_role("radio").count() for group in groups
+    }
+    assert shown == days
+    visitor.page.get_by_role("radio").last.check()
+    visitor.press("Book this time")
+    say(visitor, "Booked:")
 
 
 def test_page_that_nobody_looks_at_asks_nothing(

@@ -70,6 +70,7 @@ class Visitor:
         dark: bool = False,
         scripts: bool = True,
         locale: str = "en-US",
+        zone: str | None = None,
     ) -> None:
         self.base_url = base_url
         self.problems: list[str] = []
@@ -82,6 +83,7 @@ class Visitor:
             accept_downloads=True,
             java_script_enabled=scripts,
             locale=locale,
+            timezone_id=zone,
         )
         self.context.set_default_timeout(PATIENCE_MS)
         if user is not None:

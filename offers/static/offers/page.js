@@ -1,5 +1,5 @@
-/* The attendee's pages without this script work too: it counts down, writes times in the
-   reader's zone, and keeps a second click away.
+/* The attendee's pages without this script work too: it counts down, writes times and days in
+   the reader's zone, and keeps a second click away.
    Nothing is decided here: the server decides, and the page says what it said last. */
 "use strict";
 
@@ -47,6 +47,27 @@
     }
   };
 
+  // form.slots: in time's order, under the days in UTC by the server, here under the reader's.
+  const toLocalDays = () => {
+    for (const form of document.querySelectorAll("form.slots")) {
+      const before = form.querySelectorAll("fieldset");
+      let legend;
+      for (const slot of form.querySelectorAll("label")) {
+        const day = new Date(slot.querySelector("time").dateTime).toLocaleDateString(
+          document.documentElement.lang, { dateStyle: "full" });
+        if (legend?.textContent !== day) {
+          legend = document.createElement("legend");
+          legend.textContent = day;
+          const group = document.createElement("fieldset");
+          group.append(legend);
+          before[0].before(group);
+        }
+        legend.parentElement.append(slot);
+      }
+      for (const emptied of before) emptied.remove();
+    }
+  };
+
   // A form is sent once: whoever comes back by the browser's Back may send it again.
   const sendOnce = () => {
     document.addEventListener("submit", (event) => {
@@ -72,6 +93,7 @@
     const skew = now ? new Date(now).getTime() - Date.now() : 0;
     sendOnce();
     toLocalTime();
+    toLocalDays();
     countDown(skew);
     setInterval(countDown, 1000, skew);
   });
