@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -13,13 +14,21 @@ from hypothesis import strategies as st
 
 from fulfillment import delivery
 from fulfillment.tickets.models import TicketUpgrade
-from offers.models import Registration, TicketTier
+from offers.models import Offer, Registration, TicketTier
 from purchases import states
+from purchases.models import Purchase
 from tests.conftest import at_once, deliver_now
 from tests.factories import RegistrationFactory, TicketTierFactory
 from tests.sandbox_process import wait_for
 from tests.test_admin_pages import blocked_backends
-from tests.ticket_upgrades import move_money, paid_upgrade, refund, tier_of, upgrade
+from tests.ticket_upgrades import (
+    move_by_hand,
+    move_money,
+    paid_upgrade,
+    refund,
+    tier_of,
+    upgrade,
+)
 
 TIERS = 4
 
@@ -32,18 +41,22 @@ def ladder() -> tuple[Registration, list[TicketTier]]:
 
 
 def chain(registration: Registration) -> list[tuple[str, str]]:
-    """(from, to) of each upgrade that counts, in order."""
+    """(from, to) of each upgrade that counts, in the order of payment."""
     active = TicketUpgrade.objects.filter(registration=registration, revoked_at=None)
-    return list(active.order_by("pk").values_list("from_tier__slug", "to_tier__slug"))
+    in_order = active.order_by("fulfillment__paid_at", "pk")
+    return list(in_order.values_list("from_tier__slug", "to_tier__slug"))
 
 
-# ("upgrade", tier) or ("refund", which of those that count).
+# ("upgrade", tier), ("pay", tier) of one that is delivered later, ("deliver", which of those that
+# wait), or ("refund", which of those that count).
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("upgrade"), st.integers(0, TIERS - 1)),
+        st.tuples(st.just("pay"), st.integers(0, TIERS - 1)),
+        st.tuples(st.just("deliver"), st.integers(0, 5)),
         st.tuples(st.just("refund"), st.integers(0, 5)),
     ),
-    max_size=10,
+    max_size=14,
 )
 
 
@@ -55,17 +68,62 @@ STEPS = st.lists(
 )  # fmt: skip
 @given(steps=STEPS)
 def test_ticket_is_what_the_upgrades_that_count_make_of_it(steps: list[tuple[str, int]]) -> None:
-    """The model: the tier at the beginning, then each upgrade that isn't refunded, in order."""
+    """The model: the tier at the beginning, then each upgrade that isn't refunded, as was paid."""
     registration, tiers = ladder()
+    waiting: list[Purchase] = []
     counting: list[TicketUpgrade] = []
     for step, number in steps:
         if step == "upgrade":
             counting.append(upgrade(registration, tiers[number]))
-        elif counting:
+        elif step == "pay":
+            waiting.append(paid_upgrade(registration, tiers[number]))
+        elif step == "deliver" and waiting:
+            late = waiting.pop(number % len(waiting))
+            deliver_now(late.pk)
+            counting.append(TicketUpgrade.objects.get(fulfillment__purchase=late))
+        elif step == "refund" and counting:
             refund(counting.pop(number % len(counting)))
+        counting.sort(key=lambda each: (each.fulfillment.paid_at, each.pk))
         model = ["tier0", *(each.to_tier.slug for each in counting)]
         assert tier_of(registration) == model[-1], steps
         assert chain(registration) == list(pairwise(model)), steps
+        newest = counting[-1] if counting else None
+        for each in counting:
+            assert each.superseded_by() == (newest if each != newest else None), steps
+
+
+@pytest.mark.django_db
+def test_upgrade_that_waited_for_its_offer_s_tier_goes_below_what_was_bought_meanwhile() -> None:
+    registration, (_, vip, gold, _) = ladder()
+    first = paid_upgrade(registration, None, ago=timedelta(hours=3), event=registration.event)
+    assert deliver_now(first.pk).status == "FAILED"
+    later = upgrade(registration, gold)
+
+    Offer.objects.filter(pk=first.offer_id).update(ticket_tier=vip)
+    delivery.retry_offer(first.offer_id, now=timezone.now())
+    assert deliver_now(first.pk).status == "FULFILLED"
+
+    assert tier_of(registration) == "tier2"
+    assert chain(registration) == [("tier0", "tier1"), ("tier1", "tier2")]
+    assert TicketUpgrade.objects.get(fulfillment__purchase=first).superseded_by() == later
+    assert later.superseded_by() is None
+    refund(later)
+    assert tier_of(registration) == "tier1"
+    refund(first)
+    assert tier_of(registration) == "tier0"
+
+
+@pytest.mark.django_db
+def test_late_older_upgrade_leaves_the_tier_that_staff_set() -> None:
+    registration, (_, vip, gold, by_hand) = ladder()
+    first = paid_upgrade(registration, vip, ago=timedelta(hours=3))
+    later = upgrade(registration, gold)
+    move_by_hand(registration, by_hand)
+    deliver_now(first.pk)
+    assert tier_of(registration) == by_hand.slug
+    refund(first)
+    later.refresh_from_db()
+    assert (tier_of(registration), later.from_tier.slug) == (by_hand.slug, "tier0")
 
 
 # -- At the same moment ---------------------------------------------------------------------------
@@ -96,9 +154,9 @@ def test_two_upgrades_at_once_make_a_chain(first_back: int) -> None:
     done = while_locked(registration, [lambda p=p: deliver_now(p.pk) for p in bought])
 
     assert [fulfillment.status for fulfillment in done] == ["FULFILLED", "FULFILLED"]
-    (start, middle), (again, last) = chain(registration)
-    assert (start, again) == ("tier0", middle)
-    assert tier_of(registration) == last
+    # Whichever was faster: it is the order of payment that counts.
+    assert chain(registration) == [("tier0", "tier1"), ("tier1", "tier2")]
+    assert tier_of(registration) == "tier2"
     refund(bought[first_back])
     refund(bought[1 - first_back])
     assert tier_of(registration) == "tier0"

@@ -1,5 +1,6 @@
 """Upgrades of one registration, delivered and refunded as the worker does it."""
 
+from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
@@ -22,10 +23,20 @@ def upgrade_offer(tier: TicketTier | None, **facts: Any) -> Offer:
     return OfferFactory(offer_type=Offer.Type.TICKET_UPGRADE, ticket_tier=tier, **facts)
 
 
-def paid_upgrade(registration: Registration, tier: TicketTier, **facts: Any) -> Purchase:
-    """Paid for and not delivered yet; ``facts`` are the offer's."""
-    offer = upgrade_offer(tier, **facts)
-    return PurchaseFactory(offer=offer, user=registration.user, status=Status.PAID)
+def paid_upgrade(
+    registration: Registration,
+    tier: TicketTier | None,
+    *,
+    ago: timedelta = timedelta(0),
+    **facts: Any,
+) -> Purchase:
+    """Paid for ``ago`` and not delivered yet; ``facts`` are the offer's."""
+    return PurchaseFactory(
+        offer=upgrade_offer(tier, **facts),
+        user=registration.user,
+        status=Status.PAID,
+        created_at=timezone.now() - ago,
+    )
 
 
 def upgrade(registration: Registration, tier: TicketTier, **facts: Any) -> TicketUpgrade:

@@ -27,9 +27,11 @@ PREFETCH = ("ticket_upgrade__from_tier", "ticket_upgrade__to_tier")
 def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
     """Move the buyer's registration to the offer's tier, with a new code for it.
 
-    However many units were bought, it is one upgrade: the buyer has one registration. Who has the
-    tier already gets the code as well, and a refund leaves them where they are. Raises
-    ``CannotDeliver`` for an offer without a tier and a buyer without a registration.
+    One that was paid for before another, and had to wait, goes below that one in the chain: the
+    registration stays where the later one has put it. However many units were bought, it is one
+    upgrade: the buyer has one registration. Who has the tier already gets the code as well, and a
+    refund leaves them where they are. Raises ``CannotDeliver`` for an offer without a tier and a
+    buyer without a registration.
     """
     if TicketUpgrade.objects.filter(fulfillment=fulfillment).exists():
         return True
@@ -44,7 +46,13 @@ def deliver(fulfillment: Fulfillment, *, now: datetime) -> bool:
         code=text.new(),
         applied_at=now,
     )
-    _move(registration, tier.pk)
+    following = upgrade.paid_later().filter(revoked_at=None).first()
+    if following is None:
+        _move(registration, tier.pk)
+    else:
+        upgrade.from_tier_id, following.from_tier_id = following.from_tier_id, tier.pk
+        for changed in (upgrade, following):
+            changed.save(update_fields=["from_tier"])
     said = _upgraded(upgrade)
     mail.enqueue(purchase, said.occasion, now=now, attachments=said.attachments)
     return True
@@ -111,10 +119,12 @@ def revoke(fulfillment: Fulfillment, *, now: datetime) -> str:
     if registration is None:
         return ""  # it wasn't delivered, or staff did it themselves
     # Read only now: the refund of an earlier one may have changed where this one leads back to.
-    upgrade = TicketUpgrade.objects.select_related("to_tier").get(fulfillment=fulfillment)
+    upgrade = TicketUpgrade.objects.select_related("to_tier", "fulfillment").get(
+        fulfillment=fulfillment
+    )
     upgrade.revoked_at = now
     upgrade.save(update_fields=["revoked_at"])
-    following = registration.upgrades.filter(pk__gt=upgrade.pk, revoked_at=None).first()
+    following = upgrade.paid_later().filter(revoked_at=None).first()
     if following is not None:
         # A different tier is one that staff chose in between.
         if following.from_tier_id == upgrade.to_tier_id:

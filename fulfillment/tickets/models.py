@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from django.db import models
+from django.db.models import Q, QuerySet
 
 from fulfillment.codes import text
 from fulfillment.models import Fulfillment
@@ -14,10 +15,11 @@ from purchases.states import Status as PurchaseStatus
 class TicketUpgrade(models.Model):
     """One paid upgrade of one registration.
 
-    Those of a registration that aren't revoked form a chain, in the order of their ids, which are
-    given under the registration's lock: each one's ``from_tier`` is where its refund leads back to,
-    so it changes when one before it is refunded. A registration with upgrades can't be deleted, nor
-    their tiers: a refund could put nothing back, and what was sold must keep its record.
+    Those of a registration that aren't revoked form a chain, in the order of payment (of one
+    moment, in that of their ids): each one's ``from_tier`` is where its refund leads back to, so it
+    changes, under the registration's lock, when one before it is refunded or delivered late. A
+    registration with upgrades can't be deleted, nor their tiers: a refund could put nothing back,
+    and what was sold must keep its record.
     """
 
     fulfillment = models.OneToOneField(
@@ -40,15 +42,22 @@ class TicketUpgrade(models.Model):
     def __str__(self) -> str:
         return f"{self.registration}: {self.to_tier.title}"
 
+    def paid_later(self) -> QuerySet["TicketUpgrade"]:
+        """Those of the same ticket that come after this one, the next one first."""
+        paid_at = self.fulfillment.paid_at
+        return TicketUpgrade.objects.filter(
+            Q(fulfillment__paid_at__gt=paid_at) | Q(fulfillment__paid_at=paid_at, pk__gt=self.pk),
+            registration=self.registration_id,
+        ).order_by("fulfillment__paid_at", "pk")
+
     def superseded_by(self) -> "TicketUpgrade | None":
         """The later upgrade of the same ticket whose code counts instead, if there is one now.
 
         One whose money is on its way back counts no more, though its tier stays until it is.
         """
         return (
-            TicketUpgrade.objects.filter(
-                registration=self.registration_id,
-                pk__gt=self.pk,
+            self.paid_later()
+            .filter(
                 fulfillment__status=Status.FULFILLED,
                 fulfillment__purchase__status=PurchaseStatus.PAID,
             )
