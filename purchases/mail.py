@@ -6,7 +6,8 @@ An occasion is a pair of templates, so any app can add one. The first line of
 ``emails/<occasion>.txt`` is the subject (pass names that people chose through ``one_line`` there);
 nothing in it is escaped. ``emails/<occasion>.html`` extends ``emails/base.html``. Both get
 ``purchase``, ``site`` (the address of the pages, maybe "") and ``reference``, the second one also
-``subject``; the occasions in ``CONTEXT`` get more.
+``subject``; the occasions in ``CONTEXT`` get more. What waited until it was no longer true
+isn't sent (``OVERTAKEN``).
 
 What "once" means: there is one row an occasion, one process at a time has it, and it is marked as
 sent when the mail server has accepted the message, before anything else is done, be it the next
@@ -183,6 +184,10 @@ def _send_waiting(session: "Session", now: datetime, limit: int, until: float) -
             log_activity("email_without_address", purchase, occasion=email.occasion)
             continue
         try:
+            if why := _overtaken(email, purchase):
+                _note(email, state=Email.State.GIVEN_UP, error=why)
+                log_activity("email_overtaken", purchase, occasion=email.occasion)
+                continue
             _send(session, email, purchase)
         except Undelivered as error:
             _put_off(email, purchase, error, for_good=error.is_final)
@@ -203,6 +208,12 @@ def has_address(user: User) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def _overtaken(email: Email, purchase: Purchase) -> str:
+    email.purchase = purchase
+    why_not = OVERTAKEN.get(email.occasion)
+    return why_not(email) if why_not else ""
 
 
 def _send(session: "Session", email: Email, purchase: Purchase) -> None:
@@ -338,6 +349,10 @@ CONTEXT: dict[str, Callable[[Email], dict[str, Any]]] = {
     Email.Occasion.CONFIRMED: _offers,
     Email.Occasion.REFUNDED: _refund,
 }
+
+# Asked right before an occasion's message is sent: why it is no longer true, for staff, or "". Only
+# where the buyer is told by another message of what holds now, since this one then never goes out.
+OVERTAKEN: dict[str, Callable[[Email], str]] = {}
 
 
 def message(email: Email, purchase: Purchase) -> EmailMultiAlternatives:

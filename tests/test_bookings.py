@@ -96,16 +96,20 @@ def test_service_is_bought_booked_moved_cancelled_and_refunded(
         assert shown["location"] == "Room 3"
     assert client.get(url).json()["fulfillment"] == shown
     assert taken(first, second) == [2, 0]
+    mail.send_due(now=timezone.now())  # each before the next change makes it untrue
 
     moved = client.post(f"{url}booking/", {"slot": str(second.pk)}).json()
     assert moved["fulfillment"]["scheduled_at"] == in_json(second.starts_at)
     assert taken(first, second) == [0, 2]
+    mail.send_due(now=timezone.now())
     for _ in range(2):
         cancelled = client.delete(f"{url}booking/")
         assert cancelled.status_code == 200
         assert cancelled.json()["fulfillment"] == opened
     assert taken(first, second) == [0, 0]
+    mail.send_due(now=timezone.now())
     client.post(f"{url}booking/", {"slot": str(first.pk)})
+    mail.send_due(now=timezone.now())
 
     owner = MembershipFactory(
         organization=service.offer.event.organization, role=Membership.Role.OWNER
