@@ -2,7 +2,6 @@
 
 import difflib
 import re
-from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any, ClassVar
@@ -17,6 +16,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from offers import countries, inventory, money, targeting
 from offers.errors import PriceLocked, TotalBelowCommitted, TypeLocked
+from offers.meanwhile import said
 from offers.models import Offer
 
 SIGNS = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "₹": "INR"}
@@ -316,7 +316,7 @@ class OfferForm(forms.ModelForm):
         now = type(self)(instance=stored)
         for name in self.changed_data:
             if name != "shown_at" and name not in self.errors:
-                self.add_error(name, f"Stored by now: {_said(now[name])}.")
+                self.add_error(name, f"Stored by now: {said(now[name])}.")
 
     def _post_clean(self) -> None:
         """Leave out what the model says of the amounts in a currency that nobody chose."""
@@ -325,22 +325,6 @@ class OfferForm(forms.ModelForm):
         if "currency" in before:
             for name in {"price", "original_price"} - before:
                 self.errors.pop(name, None)
-
-
-def _said(bound: forms.BoundField) -> str:
-    """What a field shows, in words."""
-    value = bound.value()
-    if isinstance(bound.field, forms.ModelMultipleChoiceField):
-        return ", ".join(str(each) for each in value or ()) or "nothing"
-    if isinstance(bound.field, forms.ModelChoiceField):
-        choices: Any = bound.field.queryset
-        found = choices.filter(pk=value).first() if value else None
-        return str(found or "nothing")
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return str(value) if value not in (None, "") else "nothing"
 
 
 def _promised(offer: Offer) -> str:

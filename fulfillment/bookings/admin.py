@@ -32,8 +32,9 @@ from offers.models import Offer
 from offers.scoped_admin import EDITORS, ScopedAdmin, ScopedInline, visible_to
 from purchases.read_only_admin import ReadOnly
 
-# Of the slots on an offer's page: Django takes at most a thousand fields in one form.
-ON_AN_OFFERS_PAGE = 60
+# Of the slots on an offer's page: Django takes at most a thousand fields in one form, and each
+# slot has up to fifteen, with those that carry what was shown.
+ON_AN_OFFERS_PAGE = 50
 
 
 class ServiceDetailsInline(ScopedInline):

@@ -16,6 +16,7 @@ from fulfillment.bookings.models import A_WEEK, ServiceBooking, ServiceDetails, 
 from fulfillment.bookings.series import Series
 from offers.asking import AskingForm
 from offers.careful_pages import Rows
+from offers.meanwhile import MeanwhileForm
 from offers.wake import wake
 
 LARGEST = 2**31 - 1
@@ -26,7 +27,7 @@ def let_bookings_follow() -> None:
     transaction.on_commit(lambda: wake("fulfillment.follow_slots"))
 
 
-class DetailsForm(forms.ModelForm):
+class DetailsForm(MeanwhileForm):
     """The base of the admin's form, which adds the model and its fields."""
 
     def save(self, commit: bool = True) -> Any:  # noqa: FBT001, FBT002 - Django's signature
@@ -35,7 +36,7 @@ class DetailsForm(forms.ModelForm):
         return super().save(commit)
 
 
-class SlotForm(forms.ModelForm):
+class SlotForm(MeanwhileForm):
     """The base of the admin's form, which adds the model and its fields.
 
     What is stored is compared under the slot's lock, which is kept until the form is saved: nobody
@@ -44,17 +45,22 @@ class SlotForm(forms.ModelForm):
 
     stored: TimeSlot | None = None
 
+    def read_again(self) -> TimeSlot | None:
+        if self.stored is None:
+            self.stored = slots.lock(self.instance.offer_id, [self.instance.pk]).get(
+                self.instance.pk
+            )
+        return self.stored
+
     def clean(self) -> dict[str, Any]:
-        data = super().clean() or {}
+        data = super().clean()
         now = timezone.now()
         starts_at = data.get("starts_at")
         if self.instance._state.adding:
             if starts_at and starts_at <= now:
                 self.add_error("starts_at", "This is in the past.")
             return data
-        stored = self.stored or slots.lock(self.instance.offer_id, [self.instance.pk]).get(
-            self.instance.pk
-        )
+        stored = self.read_again()
         if stored is None:
             raise ValidationError("This slot was deleted in the meantime.")
         # The model's own checks, which come next, are to know of it too.

@@ -27,6 +27,7 @@ from fulfillment.digital.errors import CodesRefused, ContentNotStored
 from fulfillment.digital.models import AccessCode, DigitalContent
 from offers import spreadsheet
 from offers.asking import AskingForm, question
+from offers.meanwhile import MeanwhileForm
 from offers.models import Offer
 from offers.scoped_admin import EDITORS, ScopedAdmin, ScopedInline
 
@@ -37,11 +38,11 @@ LARGEST_IMPORT = 30 * 1024 * 1024
 # -- On the offer's page --------------------------------------------------------------------------
 
 
-class ContentForm(forms.ModelForm):
+class ContentForm(MeanwhileForm):
     WRITTEN: ClassVar = ["url", "gives_access_codes", "instructions"]
 
     def clean(self) -> dict[str, Any]:
-        data = super().clean() or {}
+        data = super().clean()
         if data.get("url") and self.instance.file:
             self.add_error("url", "Buyers download a file: remove that first.")
         return data

@@ -21,6 +21,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminU
 
 from offers import staff_log
 from offers.errors import DomainError
+from offers.meanwhile import MeanwhileForm
 from offers.scoped_admin import EDITORS, ScopedAdmin
 from offers.turns import let_others
 from purchases.read_only_admin import ReadOnly
@@ -28,7 +29,7 @@ from purchases.subscribers import addresses, deliveries, endpoints, publishing
 from purchases.subscribers.models import WebhookDelivery, WebhookEndpoint
 
 
-class EndpointForm(forms.ModelForm):
+class EndpointForm(MeanwhileForm):
     url = forms.URLField(
         label="URL",
         max_length=2000,
@@ -65,7 +66,7 @@ class EndpointForm(forms.ModelForm):
         return str(self.cleaned_data["url"])
 
     def clean(self) -> dict[str, Any]:
-        data = super().clean() or self.cleaned_data
+        data = super().clean()
         organization = data.get("organization")
         if self.instance._state.adding and organization is not None:
             others = WebhookEndpoint.objects.filter(organization=organization).count()
@@ -142,6 +143,9 @@ class WebhookEndpointAdmin(ScopedAdmin):
         return type(form.__name__, (form,), {"refusal": getattr(request, "_refusal", None)})
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        """Save what was changed: nobody has locked what was not."""
+        if change and not form.changed_data:
+            return
         super().save_model(request, obj, form, change)
         if change and obj.is_active and {"is_active", "url"} & set(form.changed_data):
             endpoints.begin_anew(obj.pk, now=timezone.now())

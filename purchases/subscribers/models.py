@@ -68,7 +68,7 @@ class WebhookEndpoint(models.Model):
         return self.description or urlsplit(self.url).netloc
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Store it. A form that was open for a while writes back nothing that changed meanwhile."""
+        """Store it; of a row that exists, only what a form writes: no secret, and no failure."""
         if not self._state.adding and kwargs.get("update_fields") is None:
             kwargs["update_fields"] = self.EDITABLE
         super().save(*args, **kwargs)
