@@ -8,10 +8,11 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from fulfillment import delivery
 from fulfillment.models import Fulfillment
-from fulfillment.shipping import addresses, packing, stages
+from fulfillment.shipping import addresses, orders, packing, stages
 from fulfillment.shipping.models import ShippingOrder
 from fulfillment.shipping.stages import STAGES, Stage
 from fulfillment.states import Status
@@ -202,6 +203,41 @@ def test_wrong_carrier_or_link_is_said_beside_the_field(staff: Client, offer: Of
     form |= {"carrier": "DHL"}
     assert "starts with https://" in staff.post(url("ship"), form).content.decode()
     assert again(order).shipped_at is None
+
+
+@pytest.mark.parametrize("typed", ["", "Post"], ids=["untouched", "with a carrier"])
+def test_number_that_a_colleague_entered_meanwhile_is_not_erased(
+    staff: Client, offer: Offer, typed: str
+) -> None:
+    theirs, mine = placed(paid(offer=offer)), placed(paid(offer=offer))
+    ship(theirs, "001")
+    sent = rows((theirs, typed, ""), (mine, "", ""), carrier="DHL", untracked="on")
+    answer = staff.post(url("ship"), sent, follow=True)
+    assert again(theirs).tracking_number == "001"
+    assert again(theirs).carrier == (typed or "DHL")
+    assert again(mine).shipped_at is not None
+    said = answer.content.decode()
+    assert "1 marked as shipped." in said
+    assert ("1 shipped before, and not changed here: left as they are." in said) == (not typed)
+
+
+def test_number_that_was_shown_can_be_taken_away(staff: Client, offer: Offer) -> None:
+    order = placed(paid(offer=offer))
+    ship(order, "001")
+    page = staff.get(url("ship"), {"order": order.pk}).content.decode()
+    name = f"initial-{order.pk}-tracking_number"
+    assert f'<input type="hidden" name="{name}" value="001"' in page
+    staff.post(url("ship"), rows((order, "DHL", ""), untracked="on") | {name: "001"})
+    assert again(order).tracking_number == ""
+
+
+def test_untouched_row_that_is_shipped_before_its_turn_comes_is_left_alone(offer: Offer) -> None:
+    order = placed(paid(offer=offer))
+    ship(order, "001")
+    orders.mark_shipped(
+        order.pk, carrier="DHL", tracking_number="", corrects=False, now=timezone.now(), source=""
+    )
+    assert again(order).tracking_number == "001"
 
 
 def test_number_is_corrected_on_the_same_page(staff: Client, offer: Offer) -> None:

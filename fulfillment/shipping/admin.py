@@ -1,6 +1,7 @@
 """Packing, shipping and handing over, for the staff who do it; all by ``shipping.orders``."""
 
 import uuid
+from datetime import datetime
 from typing import Any, ClassVar, cast
 
 from django.contrib import admin, messages
@@ -219,8 +220,11 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
         rows = [ShipmentForm(order, sent) for order in chosen.order_by("fulfillment__paid_at")]
         shared = CarrierForm(sent)
         if sent is not None and shared.is_valid():
-            refused = [row for row in rows if not self._ship_row(request, row, shared.cleaned_data)]
-            self._say_shipped(request, [row.order for row in rows if row not in refused])
+            now = timezone.now()
+            refused = [
+                row for row in rows if not self._ship_row(request, row, shared.cleaned_data, now)
+            ]
+            self._say_shipped(request, [row for row in rows if row not in refused], now)
             rows = refused
         if not rows:
             return self._back()
@@ -237,31 +241,44 @@ class ShippingOrderAdmin(ReadOnly, ScopedAdmin):
             rows=rows,
         )
 
-    def _say_shipped(self, request: HttpRequest, done: list[ShippingOrder]) -> None:
-        """What was done to orders as they were read before it: shipped now, or corrected."""
+    def _say_shipped(self, request: HttpRequest, rows: list[ShipmentForm], now: datetime) -> None:
+        """What was done: shipped at ``now``, corrected, or left as a colleague shipped it."""
         actor = cast("User", request.user)
+        done = [row.order for row in rows if row.has_changed() or row.order.shipped_at == now]
+        if left := len(rows) - len(done):
+            messages.info(
+                request, f"{left} shipped before, and not changed here: left as they are."
+            )
         for before, said in (
             (False, "marked as shipped"),
             (True, "shipped before: the tracking number is corrected"),
         ):
-            some = [order for order in done if (order.shipped_at is not None) == before]
+            some = [order for order in done if (order.shipped_at != now) == before]
             staff_log.record(actor, *some, message=f"{said.capitalize()}.")
             if some:
                 messages.success(request, f"{len(some)} {said}.")
 
-    def _ship_row(self, request: HttpRequest, row: ShipmentForm, shared: dict[str, Any]) -> bool:
-        """Whether it was done; if not, the row says why."""
+    def _ship_row(
+        self, request: HttpRequest, row: ShipmentForm, shared: dict[str, Any], now: datetime
+    ) -> bool:
+        """Whether it was done, or is done already; if not, the row says why."""
         if not row.is_valid():
             return False
         given = row.cleaned_data
+        if row.order.shipped_at is not None:
+            # What was not touched may not have been there yet when the page was opened.
+            given |= {
+                name: getattr(row.order, name) for name in given if name not in row.changed_data
+            }
         if not (given["tracking_number"] or shared["untracked"]):
             row.add_error("tracking_number", "Enter the number, or tick that there is none.")
             return False
         try:
-            orders.mark_shipped(
+            row.order = orders.mark_shipped(
                 row.order.pk,
                 **given | {"carrier": given["carrier"] or shared["carrier"]},
-                **self._by(request),
+                corrects=row.has_changed(),
+                **self._by(request) | {"now": now},
             )
         except InvalidShipment as refusal:
             row.add_error(refusal.field, str(refusal))

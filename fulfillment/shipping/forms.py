@@ -26,7 +26,10 @@ class CarrierForm(AskingForm):
 
 
 class ShipmentForm(AskingForm):
-    """One row: an order with its carrier and tracking number."""
+    """One row: an order with its carrier and tracking number.
+
+    It carries what it showed, since a colleague may ship the order while it is open.
+    """
 
     carrier = forms.CharField(required=False, label="Carrier")
     tracking_number = forms.CharField(required=False, label="Tracking number")
@@ -41,6 +44,7 @@ class ShipmentForm(AskingForm):
         super().__init__(data, prefix=str(order.pk), initial=initial)
         self.order = order
         for field in self.fields.values():
+            field.show_hidden_initial = True
             # Its column says the same to who sees the table.
             field.widget.attrs["aria-label"] = f"{field.label}, {order.fulfillment.purchase}"
 

@@ -123,15 +123,16 @@ def mark_shipped(
     carrier: str,
     tracking_number: str,
     tracking_url: str = "",
+    corrects: bool = True,
     now: datetime,
     source: str,
     actor: User | None = None,
 ) -> ShippingOrder:
     """A parcel has left: the purchase is fulfilled and the buyer is told, once.
 
-    Asked again with other values, it corrects them. Raises ``InvalidShipment``, ``OrderNotFound``,
-    ``WrongMethod``, and for what may not leave any more ``NotPaidFor`` and
-    ``FulfillmentAlreadyResolved``.
+    Asked again with other values, it corrects them, unless ``corrects`` is off. Raises
+    ``InvalidShipment``, ``OrderNotFound``, ``WrongMethod``, and for what may not leave any more
+    ``NotPaidFor`` and ``FulfillmentAlreadyResolved``.
     """
     shipment = _checked_shipment(carrier, tracking_number, tracking_url)
     with transaction.atomic():
@@ -139,7 +140,7 @@ def mark_shipped(
         if order.is_collected:
             raise WrongMethod(is_collected=True)
         if order.shipped_at is not None:
-            if _write(order, **shipment):
+            if corrects and _write(order, **shipment):
                 _record(order, "correct_tracking", now=now, source=source, actor=actor)
             return order
         _fulfill(order, now=now, source=source, actor=actor, reason="shipped")
