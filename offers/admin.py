@@ -17,6 +17,7 @@ from offers import history, membership
 from offers.careful_pages import Rows
 from offers.errors import LastOwner
 from offers.large_lists import is_autocomplete, is_uuid
+from offers.meanwhile import MeanwhileForm
 from offers.models import (
     Event,
     EventSession,
@@ -121,6 +122,10 @@ class TimedForm(forms.ModelForm):
         return data
 
 
+class EventForm(TimedForm, MeanwhileForm):
+    """That an event was made private meanwhile is not undone by who mends a word of it."""
+
+
 class EventSessionInline(ScopedInline):
     model = EventSession
     form = TimedForm
@@ -138,7 +143,7 @@ class TicketTierInline(ScopedInline):
 @admin.register(Event)
 class EventAdmin(ScopedAdmin):
     organization = "organization"
-    form = TimedForm
+    form = EventForm
     fields = (
         "organization", "title", "slug", "description", "is_public", "starts_at", "ends_at",
     )  # fmt: skip

@@ -31,7 +31,13 @@ from purchases.bulk.models import BulkJob
 from purchases.models import Email, Refund, StripeEvent, WebhookDelivery, WebhookEndpoint
 from purchases.states import Status
 from tests.conftest import at_once, blocked_backends, buy
-from tests.factories import OfferFactory, OrganizationFactory, PurchaseFactory, UserFactory
+from tests.factories import (
+    OfferFactory,
+    OrganizationFactory,
+    PurchaseFactory,
+    RefundFactory,
+    UserFactory,
+)
 from tests.sandbox_process import wait_for
 from tests.scraped import Samples, parsed, total, value
 from tests.service_processes import ANSWER_SECONDS, Processes, http, own_database_url
@@ -103,6 +109,18 @@ def due_refund(at: datetime) -> None:
         )  # fmt: skip
 
 
+def refund_that_stripe_takes_none_of(at: datetime) -> None:
+    """Each try moves its time on, and it waits all the same."""
+    RefundFactory(created_at=at, due_at=timezone.now() + 30 * MINUTE, attempts=5)
+
+
+def refund_under_way(at: datetime) -> None:
+    """A bank may take days: it waits for us only once it is to be asked about."""
+    days_ago = at - timedelta(days=3)
+    for number, due_at in enumerate((at, timezone.now() + 30 * MINUTE)):
+        RefundFactory(created_at=days_ago, due_at=due_at, stripe_refund_id=f"re_{number}")
+
+
 def due_email(at: datetime) -> None:
     purchase = PurchaseFactory(status=Status.PAID)
     Email.objects.all().delete()
@@ -142,6 +160,8 @@ def due_bulk_job(at: datetime) -> None:
         ("fulfilments", due_fulfilment, 1),
         ("fulfilments", stalled_fulfilment, 1),
         ("refunds", due_refund, 2),
+        ("refunds", refund_that_stripe_takes_none_of, 1),
+        ("refunds", refund_under_way, 1),
         ("emails", due_email, 1),
         ("letters", due_letter, 1),
         ("subscribers", due_delivery, 1),

@@ -16,7 +16,7 @@ from fulfillment.bookings import following
 from fulfillment.bookings.admin import ON_AN_OFFERS_PAGE
 from fulfillment.bookings.models import TimeSlot
 from fulfillment.digital.models import DigitalContent
-from offers.models import Membership, Offer
+from offers.models import Event, Membership, Offer
 from purchases.models import WebhookEndpoint
 from tests.booked_services import Service, booking_of, told
 from tests.digital_content import content_offer, delivered, fill_pool
@@ -104,6 +104,19 @@ def test_lines_that_a_browser_ends_in_its_own_way_are_no_change(content: Digital
     sent[shown] = sent[shown].replace("\n", "\r\n")
     sent["digital_content-0-instructions"] = "New words"
     assert refusals(client.post(page, sent)) == []
+
+
+# -- An event -------------------------------------------------------------------------------------
+
+
+def test_event_that_was_made_private_stays_so_when_a_word_of_it_is_mended() -> None:
+    event = OfferFactory().event
+    client, page = manager(event.offers.get()), page_of(event)
+    sent = filled(client.get(page))
+    Event.objects.update(is_public=False)
+    assert refusals(client.post(page, sent | {"title": "Mended"})) == []
+    event.refresh_from_db()
+    assert (event.title, event.is_public) == ("Mended", False)
 
 
 # -- Services -------------------------------------------------------------------------------------

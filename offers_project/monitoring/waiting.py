@@ -104,10 +104,16 @@ def _fulfilments(now: datetime) -> Waiting:
 
 
 def _refunds(now: datetime) -> Waiting:
-    """To be sent, or to be asked after, since they are due."""
+    """To be sent, since they were asked for: each try that fails moves their time on. Or to be
+    asked after, since that is due.
+    """
     state = Refund.State
-    due = Refund.objects.filter(state__in=[state.REQUESTED, state.PENDING], due_at__lte=now)
-    return Waiting(_count(due), _first(due, "due_at"))
+    mine = Refund.objects.filter(state__in=[state.REQUESTED, state.PENDING])
+    unsent = mine.filter(stripe_refund_id=None)
+    due = mine.filter(stripe_refund_id__isnull=False, due_at__lte=now)
+    return Waiting(
+        _count(unsent) + _count(due), _oldest(_first(unsent, "created_at"), _first(due, "due_at"))
+    )
 
 
 def _emails(now: datetime) -> Waiting:
