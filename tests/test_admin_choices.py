@@ -94,6 +94,10 @@ MOVES = {
 }
 
 
+# Whose page has no field to move them by, so that what is sent for it is nothing.
+STAY = (EventSession, TicketTier)
+
+
 @pytest.mark.parametrize("model", MOVES, ids=lambda model: model.__name__)
 @pytest.mark.parametrize("both", [False, True], ids=["owner of one", "owner of both"])
 def test_nothing_moves_to_another_organization(model: type[models.Model], both: bool) -> None:
@@ -110,9 +114,12 @@ def test_nothing_moves_to_another_organization(model: type[models.Model], both: 
 
     answer = save(client, page(model, "change", thing.pk), **MOVES[model](world.away))
 
-    assert answer.status_code == 200
-    field = next(iter(MOVES[model](world.away)))
-    assert field in answer.context["adminform"].form.errors
+    if model in STAY:
+        assert answer.status_code == 302
+    else:
+        assert answer.status_code == 200
+        field = next(iter(MOVES[model](world.away)))
+        assert field in answer.context["adminform"].form.errors
     after = model._default_manager.values().get(pk=thing.pk)
     assert {name for name in before if before[name] != after[name]} == set()
 

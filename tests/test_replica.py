@@ -150,7 +150,7 @@ def test_what_is_bought_is_bought_and_shown_from_the_primary(shop: Shop) -> None
 
 
 def test_replica_that_falls_behind_is_left_until_it_has_caught_up(shop: Shop) -> None:
-    with shop.web(most_seconds_behind=1) as web:
+    with shop.web(most_seconds_behind=2) as web:
         shop.pause()
         shop.rename(NEW)
         wait_for(lambda: NEW in web.page(), SECONDS)
