@@ -1,4 +1,4 @@
-"""Bodies whose length isn't said beforehand: chunked ones, which a proxy makes of HTTP/2's, too.
+"""Bodies whose length isn't said beforehand: chunked ones.
 
 To Django no ``CONTENT_LENGTH`` is no body, as in CGI (RFC 3875, 4.1.2), and so a refund of a part,
 sent that way, would be one of everything. A length is found by reading; no other request is read.
