@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from offers_project.local.environment import ROOT, SETTINGS
-from offers_project.local.ports import free_port
+from tests.ports import own_port
 
 POLL_SECONDS = 0.05
 
@@ -56,7 +56,7 @@ class Run:
 
     def __init__(self, folder: Path, port: int | None = None, **options: str) -> None:
         self.folder = folder
-        self.port = port or free_port()
+        self.port = port or own_port()
         self.output = folder.with_name(f"{folder.name}-{self.port}.out")
         with self.output.open("wb") as output:
             self.make = subprocess.Popen(

@@ -16,7 +16,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from offers_project.local.children import Child, Guard
 from offers_project.local.environment import ROOT
-from offers_project.local.ports import free_port
+from tests.ports import own_port
 
 START_SECONDS = 60.0
 # More patience than any answer needs: the tests look at what is answered, not how soon.
@@ -30,7 +30,7 @@ class Processes:
         self.folder = folder
         self.env = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_PROXY": "127.0.0.1", **env}
         self.guard = Guard()
-        self.port = free_port()
+        self.port = own_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._children: list[tuple[Child, Callable[[], bool]]] = []
 

@@ -10,7 +10,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from offers_project.local.ports import free_port
+from tests.ports import own_port
 
 OK = "250 OK"
 Step = Callable[[], Awaitable[None]]
@@ -35,7 +35,7 @@ class MailServer:
         self.is_dropping = False
         # What NOOP is answered with; "" ends the connection instead.
         self.noop = OK
-        self._controller = Controller(self, hostname="127.0.0.1", port=free_port())
+        self._controller = Controller(self, hostname="127.0.0.1", port=own_port())
 
     @property
     def port(self) -> int:

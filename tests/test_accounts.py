@@ -16,7 +16,6 @@ from django.test.utils import CaptureQueriesContext
 
 from offers_project.accounts.models import AccountLetter
 from offers_project.accounts.tasks import send_letters
-from offers_project.local.ports import free_port
 from offers_project.schedule import SWEEPS
 from purchases import mail
 from tests.account_letters import (
@@ -33,6 +32,7 @@ from tests.account_letters import (
 )
 from tests.conftest import at_once
 from tests.factories import UserFactory
+from tests.ports import own_port
 from tests.refused_rows import SECRETS, refuse_row
 from tests.smtp_server import MailServer
 from tests.written_log import written_log
@@ -246,7 +246,7 @@ def test_refused_address_is_given_up_and_holds_up_nobody(server: MailServer) -> 
 
 def test_letter_that_nobody_waits_for_any_more_is_given_up(settings: Any) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", own_port()
     ask_to_register(Client())
     send(later=timedelta(hours=23))
     assert AccountLetter.objects.exists()

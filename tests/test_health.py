@@ -14,10 +14,10 @@ from django.db import OperationalError, connection
 from django.test import Client
 
 from offers.breaker import redis_breaker
-from offers_project.local.ports import free_port
 from purchases import stripe_gateway, stripe_probe
 from tests.conftest import buy, code
 from tests.factories import OfferFactory, UserFactory
+from tests.ports import own_port
 from tests.sandbox_process import wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +54,7 @@ def test_stripe_that_nobody_can_connect_to_is_degraded_before_anybody_buys(
 ) -> None:
     monkeypatch.setattr(stripe_probe, "PATIENCE", 30)  # to be sure of what is found
     assert stripe_is(client) == "ok"
-    settings.STRIPE_API_BASE = f"http://127.0.0.1:{free_port()}"
+    settings.STRIPE_API_BASE = f"http://127.0.0.1:{own_port()}"
     assert stripe_is(client) == "degraded"
 
 

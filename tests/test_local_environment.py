@@ -13,6 +13,7 @@ from offers_project.local import environment, ports
 from offers_project.local.data_folder import DataFolder
 from offers_project.local.environment import ROOT, NoLocalRun
 from tests.local_processes import clean_environment
+from tests.ports import own_port
 
 SECRETS = dict.fromkeys(("SECRET_KEY", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRETS"), "x")
 
@@ -159,7 +160,7 @@ def test_a_folder_that_can_not_be_used_is_one_sentence(
     tmp_path: Path, data_dir: str, sentence: str
 ) -> None:
     (tmp_path / "file").touch()
-    answer = runlocal(DATA_DIR=data_dir.format(tmp=tmp_path), PORT=str(ports.free_port()))
+    answer = runlocal(DATA_DIR=data_dir.format(tmp=tmp_path), PORT=str(own_port()))
     assert answer.returncode == 1
     assert sentence.format(tmp=tmp_path) in answer.stderr
     assert answer.stderr.count("\n") == 1
@@ -169,7 +170,7 @@ def test_a_folder_that_can_not_be_used_is_one_sentence(
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_can_not_be_written_is_one_sentence(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    answer = runlocal(DATA_DIR=str(tmp_path), PORT=str(ports.free_port()))
+    answer = runlocal(DATA_DIR=str(tmp_path), PORT=str(own_port()))
     assert f"DATA_DIR {tmp_path} can't be used (Permission denied): choose another" in answer.stderr
     tmp_path.chmod(0o700)
 

@@ -22,7 +22,6 @@ from offers import heartbeat, inventory
 from offers.breaker import redis_breaker
 from offers_project.accounts import letters
 from offers_project.accounts.models import AccountLetter
-from offers_project.local.ports import free_port
 from offers_project.monitoring import exposition, waiting
 from offers_project.monitoring.requests import LEFT_OUT
 from offers_project.monitoring.waiting import WaitingCollector
@@ -38,6 +37,7 @@ from tests.factories import (
     RefundFactory,
     UserFactory,
 )
+from tests.ports import own_port
 from tests.sandbox_process import wait_for
 from tests.scraped import Samples, parsed, total, value
 from tests.service_processes import ANSWER_SECONDS, Processes, http, own_database_url
@@ -375,7 +375,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
         tmp_path,
         DATABASE_URL=own_database_url(),
         PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "metrics"),
-        WORKER_METRICS_PORT=str(free_port()),
+        WORKER_METRICS_PORT=str(own_port()),
     )
     yield it
     it.stop()

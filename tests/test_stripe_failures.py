@@ -10,7 +10,6 @@ from django.db import transaction
 from django.utils import timezone
 
 from offers.errors import DomainError
-from offers_project.local.ports import free_port
 from purchases import holds, refunds, stripe_gateway, stripe_traffic
 from purchases.errors import ProviderUnreachable
 from purchases.models import Purchase
@@ -18,6 +17,7 @@ from purchases.states import ReleaseReason, Status
 from purchases.tasks import end_overdue_holds
 from tests.conftest import LATER, buy, code, counters, release_unasked
 from tests.factories import OfferFactory, UserFactory
+from tests.ports import own_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -193,7 +193,7 @@ def test_retry_after_a_lost_answer_takes_the_same_hold_up(
 @pytest.fixture
 def nobody_there(settings: Any) -> Callable[[bool], None]:
     """Whether Stripe's address is one where connections are refused."""
-    real, nowhere = settings.STRIPE_API_BASE, f"http://127.0.0.1:{free_port()}"
+    real, nowhere = settings.STRIPE_API_BASE, f"http://127.0.0.1:{own_port()}"
 
     def switch(away: bool) -> None:
         settings.STRIPE_API_BASE = nowhere if away else real

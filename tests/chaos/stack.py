@@ -16,7 +16,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from offers_project.local.environment import ROOT, SETTINGS
-from offers_project.local.ports import free_port
+from tests.ports import own_port
 
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
@@ -56,7 +56,7 @@ class Stack:
         self.folder.mkdir(parents=True, exist_ok=True)
         # An empty value is "not set" to runlocal, and beats what a developer's .env says.
         env = {**os.environ, **dict.fromkeys(SETTINGS, ""), **self._settings}
-        env |= {"DATA_DIR": str(self.folder), "PORT": str(free_port())}
+        env |= {"DATA_DIR": str(self.folder), "PORT": str(own_port())}
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, str(ROOT / "manage.py"), "runlocal", "--end-with-parent"],

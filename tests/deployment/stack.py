@@ -22,12 +22,12 @@ from requests.adapters import HTTPAdapter
 from offers_project.local import postgres, valkey
 from offers_project.local.children import UNCHANGED, Child, Guard, Privileges
 from offers_project.local.environment import ROOT
-from offers_project.local.ports import free_port
 from offers_project.local.postgres import THROWAWAY, Postgres
 from tests.conftest import WEBHOOK_SECRET
 from tests.deployment import compose
 from tests.deployment.names import NameServer
 from tests.local_processes import wait_for
+from tests.ports import own_port
 from tests.sandbox_process import SandboxProcess
 
 HOST = "shop.example.com"
@@ -62,8 +62,8 @@ class Stack:
         self.folder = folder
         self.guard = Guard()
         self.children: dict[str, Child] = {}
-        self.ports = {name: free_port() for name in ("pgbouncer", "valkey", "web", "mail")}
-        self.ports |= {"public": free_port(), "inside": free_port()}
+        self.ports = {name: own_port() for name in ("pgbouncer", "valkey", "web", "mail")}
+        self.ports |= {"public": own_port(), "inside": own_port()}
         self.url = f"http://127.0.0.1:{self.ports['public']}"
         self.names = NameServer("web", list(REPLICAS))
         self.postgres = Postgres(

@@ -21,10 +21,10 @@ import django
 
 from offers_project.local.children import Child, Guard
 from offers_project.local.environment import ROOT
-from offers_project.local.ports import free_port
 from offers_project.local.postgres import Postgres
 from offers_project.local.valkey import ValkeyProcess
 from tests.bench.load import cpu
+from tests.ports import own_port
 
 START_SECONDS = 60.0
 MAX_CONNECTIONS = 300
@@ -200,7 +200,7 @@ class Stack:
     def _start_web(self, name: str, env: dict[str, str], application: str | None = None) -> None:
         self.ports[name] = []
         for _ in range(REPLICAS):
-            port = free_port()
+            port = own_port()
             command = self.image.command(port=port, application=application)
             child = self._start(name, command, env=env)
             child.wait_until(partial(_is_ready, port), timeout=START_SECONDS)
