@@ -13,9 +13,11 @@ import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
+import orjson
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 from django.db.models import Expression, Field, QuerySet
@@ -24,6 +26,7 @@ from django.db.models.sql import UpdateQuery
 from django.db.transaction import TransactionManagementError
 from django.db.utils import NotSupportedError
 from prometheus_client import Histogram
+from psycopg.types.json import Jsonb
 
 M = TypeVar("M", bound=models.Model)
 SQL = tuple[str, Sequence[Any]]
@@ -38,6 +41,29 @@ class Given(Expression):
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
         return "%s", (self,)
+
+
+class Among(Expression):
+    """Whether a column's value is in the list that is given by ``name``, of the kind ``of``.
+
+    ``= ANY``, so that a list of any length is the same statement.
+    """
+
+    def __init__(self, column: str, name: str, of: Field) -> None:
+        super().__init__(output_field=models.BooleanField())
+        self._sources: list[Any] = [models.F(column), Given(name, of)]
+
+    def get_source_expressions(self) -> list[Any]:
+        return self._sources
+
+    def set_source_expressions(self, exprs: Sequence[Any]) -> None:
+        self._sources = list(exprs)
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        column, given = self._sources
+        sql, parameters = compiler.compile(column)
+        of = given.output_field.db_type(connection)
+        return f"{sql} = ANY(%s::{of}[])", (*parameters, given)
 
 
 def _sent(sql: str, values: Sequence[Any]) -> Any:
@@ -149,7 +175,7 @@ class Query(Statement, Generic[M]):
 
 
 class Row(Statement):
-    """A SELECT of one row of plain values, as ``values_list`` with ``build`` would give."""
+    """A SELECT of plain values, mostly of one row, as ``values_list`` with ``build`` gives."""
 
     def __init__(self, build: Callable[[], QuerySet[Any, Any]]) -> None:
         super().__init__()
@@ -163,6 +189,11 @@ class Row(Statement):
         """The first row's values as psycopg reads them, or ``None``."""
         row: tuple[Any, ...] | None = self._send(given).fetchone()
         return row
+
+    def all(self, **given: Any) -> list[tuple[Any, ...]]:
+        """Those of all rows."""
+        rows: list[tuple[Any, ...]] = self._send(given).fetchall()
+        return rows
 
 
 class Update(Statement):
@@ -266,6 +297,19 @@ class Insert(Generic[M]):
         self._run(sql, rows, values, may_be_none=False)
         _is_stored(row, row.pk)
 
+    def run_all_with(
+        self, other: "Insert[Any]", parents: Sequence[models.Model], rows: Sequence[M]
+    ) -> None:
+        """Store several ``parents`` as ``run_with`` stores one, and the ``rows`` of them all.
+
+        However many there are, it is one statement, prepared once, whose values are two texts of
+        JSON: with a place for each value, psycopg would read it anew each time.
+        """
+        sql = f"WITH other AS ({other._many}) {self._many}"
+        self._run(sql, rows, [other._json(parents), self._json(rows)], may_be_none=False)
+        for row in parents:
+            _is_stored(row, row.pk)
+
     def run_once(self, row: M) -> bool:
         """Store ``row`` unless there is its like already, and return whether it was stored.
 
@@ -308,6 +352,17 @@ class Insert(Generic[M]):
             for column in self._columns
         ]
 
+    def _json(self, rows: Sequence[models.Model]) -> str:
+        database: Any = connections[DEFAULT_DB_ALIAS]
+        stored = [
+            {
+                field.column: column.stored(getattr(row, column.name), database)
+                for field, column in zip(self._fields, self._columns, strict=True)
+            }
+            for row in rows
+        ]
+        return orjson.dumps(stored, default=_in_json).decode()
+
     @cached_property
     def _columns(self) -> Sequence[_Column]:
         return [_Column(field) for field in self._fields]
@@ -318,9 +373,17 @@ class Insert(Generic[M]):
         return [field for field in fields if not isinstance(field, models.AutoField)]
 
     @cached_property
+    def _names(self) -> str:
+        return ", ".join(_quoted(field.column) for field in self._fields)
+
+    @cached_property
     def _into(self) -> str:
-        columns = ", ".join(_quoted(field.column) for field in self._fields)
-        return f"INSERT INTO {_quoted(self._model._meta.db_table)} ({columns})"
+        return f"INSERT INTO {_quoted(self._model._meta.db_table)} ({self._names})"
+
+    @cached_property
+    def _many(self) -> str:
+        rows = f"json_populate_recordset(NULL::{_quoted(self._model._meta.db_table)}, %s::json)"
+        return f"{self._into} SELECT {self._names} FROM {rows}"  # noqa: S608 - our own names
 
     @cached_property
     def _places(self) -> str:
@@ -329,6 +392,15 @@ class Insert(Generic[M]):
     @cached_property
     def _key(self) -> str:
         return _quoted(self._model._meta.pk.column)
+
+
+def _in_json(value: Any) -> Any:
+    """What orjson doesn't know: what is JSON already, and numbers that must stay exact."""
+    if isinstance(value, Jsonb):
+        return value.obj
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"no column of ours has values of {type(value).__name__}")
 
 
 def _is_stored(row: models.Model, key: Any) -> None:

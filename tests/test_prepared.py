@@ -2,6 +2,8 @@
 
 import threading
 import uuid
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from psycopg import _queries
 
 from offers import inventory
 from offers.models import Event, Offer
-from offers.prepared import Change, Given, Insert, Query, Row, Update, _Column
+from offers.prepared import Among, Change, Given, Insert, Query, Row, Update, _Column
 from purchases.models import Email, Purchase, PurchaseTransition
 from tests.conftest import behind
 from tests.factories import EventFactory, OfferFactory, PurchaseFactory, UserFactory
@@ -129,6 +131,94 @@ def test_insert_with_a_row_that_it_refers_to_stores_both_or_neither() -> None:
         Insert(PurchaseTransition).run_with(Insert(Purchase), again, entries)
     assert again._state.adding
     assert PurchaseTransition.objects.count() == 2
+
+
+def test_rows_that_are_stored_many_at_once_are_as_the_orm_would_store_them() -> None:
+    user, offer, now = UserFactory(), OfferFactory(), timezone.now()
+
+    def drafts() -> tuple[list[Purchase], list[PurchaseTransition]]:
+        purchases = [
+            Purchase(
+                user=user, offer=offer, event=offer.event, quantity=number,
+                offer_title=f'"Größe" {number} \\ \n\t{{}} \u2028 \U0001f39f',
+                unit_price=Decimal("1111111.111"), total_price=Decimal("1111111.111") * number,
+                currency="USD",
+                status="reserved", reserved_until=now, created_at=now + timedelta(microseconds=1),
+                paid_at=None, checkout_request={"of": ["it", 1, None, True, {"all": 1.5}]},
+                shipping_address=None, fulfillment_due=True,
+            )
+            for number in range(1, 4)
+        ]  # fmt: skip
+        entries = [
+            PurchaseTransition(
+                purchase=purchase, name=name, to_status="reserved", actor=user, created_at=now
+            )
+            for purchase in purchases
+            for name in ("one", "two")
+        ]
+        return purchases, entries
+
+    purchases, entries = drafts()
+    Insert(PurchaseTransition).run_all_with(Insert(Purchase), purchases, entries)
+    assert not any(row._state.adding for row in (*purchases, *entries))
+    others, their_entries = drafts()
+    Purchase.objects.bulk_create(others)
+    PurchaseTransition.objects.bulk_create(their_entries)
+
+    def stored(rows: Any) -> list[list[Any]]:
+        return [
+            [getattr(row, field.attname) for field in row._meta.concrete_fields]
+            for row in type(rows[0]).objects.filter(pk__in=[row.pk for row in rows]).order_by("pk")
+        ]
+
+    def without_keys(rows: list[list[Any]], keys: list[Any]) -> Any:
+        return sorted(repr([v for v in row if v not in keys]) for row in rows)
+
+    keys = [row.pk for row in (*purchases, *others, *entries, *their_entries)]
+    assert without_keys(stored(purchases), keys) == without_keys(stored(others), keys)
+    assert without_keys(stored(entries), keys) == without_keys(stored(their_entries), keys)
+    for row in (*purchases, *entries):
+        found = type(row).objects.get(pk=row.pk)
+        for field in row._meta.concrete_fields:
+            assert getattr(found, field.attname) == getattr(row, field.attname), field
+
+
+def test_many_rows_are_one_statement_however_many_they_are() -> None:
+    user, offer, now = UserFactory(), OfferFactory(), timezone.now()
+    entries, purchases = Insert(PurchaseTransition), Insert(Purchase)
+    for number in range(1, 10):
+        rows = [
+            Purchase(
+                user=user, offer=offer, event=offer.event, offer_title="one", quantity=1,
+                unit_price=1, total_price=1, currency="USD", status="reserved",
+                reserved_until=now, created_at=now,
+            )
+            for _ in range(number)
+        ]  # fmt: skip
+        steps = [PurchaseTransition(purchase=row, name="hold", created_at=now) for row in rows]
+        entries.run_all_with(purchases, rows, steps)
+    assert PurchaseTransition.objects.count() == Purchase.objects.count() == 45
+    own = [said for said in prepared_statements() if "json_populate_recordset" in said]
+    assert len(own) == 1
+
+
+def test_value_that_json_has_not_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(TypeError, match="set"):
+        Insert(Purchase)._json([Purchase(checkout_request={1})])
+
+
+def test_column_is_among_the_values_of_a_list_of_any_length() -> None:
+    users = UserFactory.create_batch(3)
+    query = Row(
+        lambda: User.objects.filter(Among("pk", "pks", IntegerField())).values_list("username")
+    )
+    names = [(user.username,) for user in users]
+    for number in (0, *[1, 2, 3] * 5):
+        found = query.all(pks=[user.pk for user in users[:number]])
+        assert sorted(found) == sorted(names[:number])
+    assert query.all(pks=[-1, 2**31 - 1]) == []
+    own = [said for said in prepared_statements() if "username" in said and "= ANY(" in said]
+    assert len(own) == 1
 
 
 def test_statement_of_a_free_purchase_has_no_more_values_than_psycopg_remembers() -> None:
