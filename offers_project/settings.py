@@ -132,6 +132,8 @@ if 0 < _threads <= STRIPE_CONCURRENT_CALLS:
 # Requests that a process works on at once: not those that wait for Stripe, or for what others read,
 # or that waited half a second for their turn (offers/turns.py).
 REQUESTS_AT_ONCE = whole("REQUESTS_AT_ONCE", 3)
+# Holds of one offer that a process makes in one transaction; 1 makes each in its own.
+HOLDS_TOGETHER = whole("HOLDS_TOGETHER", 16)
 # Holds that a sweep ends at once: at 300 ms a call, as many as Stripe takes of a test mode's key.
 SWEEP_THREADS = whole("SWEEP_THREADS", 8)
 

@@ -1,25 +1,31 @@
 """Holding units for a buyer: judged without the lock, and under it for who was too late once."""
 
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import DataError, IntegrityError, transaction
 
 from offers import catalog, inventory, money, wanted
 from offers.contention import retried
 from offers.errors import Busy
 from offers.models import Offer
+from offers.shared_writes import SharedWrites
 from purchases import admission, delivery_methods, session_requests, stripe_gateway, transitions
 from purchases.errors import QuantityTooExpensive
 from purchases.models import Purchase
-from purchases.states import PAY
+from purchases.states import PAY, Transition
 
 # How often an offer is looked at that gets a price, and loses it, while somebody buys it.
 LOOKS = 4
+# Of what a new hold goes through at once, if it does.
+_HOW: Any = {"source": "api", "reason": "free"}
 
 
 def hold(
@@ -83,14 +89,80 @@ def _judged(
     return offer, delivery_methods.chosen(offer, delivery_method)
 
 
-@retried
 def _hold_as_seen(offer: Offer, method: str, **hold: Any) -> tuple[Purchase, bool]:
-    """Hold units of the offer as it was judged. Raises ``NotAsSeen`` if it is another by now."""
+    """Hold units of the offer as it was judged, together with others who want some just now.
+
+    Raises ``NotAsSeen`` if it is another by now.
+    """
+    alone = partial(_hold_alone, offer, method, **hold)
+    wish = _Wish(offer, method, hold, alone)
+    # An offer of another version is another one: it may have another price.
+    key = (offer.pk, offer.catalog_version)
+    return _together.do(key, wish, alone=alone, most=settings.HOLDS_TOGETHER)
+
+
+@retried
+def _hold_alone(offer: Offer, method: str, **hold: Any) -> tuple[Purchase, bool]:
     with inventory.as_seen(), transaction.atomic():
         earlier = _admit(offer, **hold)
         if earlier is not None:
             return earlier, False
-        return _hold(offer, method, is_locked=False, **hold), True
+        purchase = _draft(offer, method, **hold)
+        transitions.create(purchase, *_steps(offer), **_HOW, seen=offer)
+        return purchase, True
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """A hold that one request wants to have made, and how it makes it itself."""
+
+    offer: Offer
+    method: str
+    hold: dict[str, Any]
+    alone: Callable[[], tuple[Purchase, bool]]
+
+
+def _hold_all(wishes: list[_Wish]) -> list[Callable[[], tuple[Purchase, bool]]]:
+    """Hold what several buyers want of one offer, which they all have seen alike.
+
+    Whoever can't be served without a further look makes their hold alone, and so do all of them
+    when the database refused one's: none is there then. Locks the buyers' rows, of which it waits
+    for none, and then the offer's. Raises what the database does when it was none of theirs: a
+    lock that wasn't had in time, a connection that broke, after which a commit may have been done.
+    """
+    try:
+        return _hold_all_or_none(wishes)
+    except (inventory.NotAsSeen, IntegrityError, DataError):
+        return [wish.alone for wish in wishes]
+
+
+@retried
+def _hold_all_or_none(wishes: list[_Wish]) -> list[Callable[[], tuple[Purchase, bool]]]:
+    seen = wishes[0].offer
+    asked = [
+        (wish.hold["user"], wish.hold["quantity"], wish.hold["idempotency_key"]) for wish in wishes
+    ]
+    with inventory.as_seen(), transaction.atomic():
+        admitted = admission.admit_all(seen, asked)
+        purchases = [
+            _draft(wish.offer, wish.method, **wish.hold)
+            for wish, is_admitted in zip(wishes, admitted, strict=True)
+            if is_admitted
+        ]
+        tellings = transitions.create_all(purchases, *_steps(seen), **_HOW, seen=seen)
+    made = iter(zip(purchases, tellings, strict=True))
+    return [
+        partial(_told, *next(made)) if is_admitted else wish.alone
+        for wish, is_admitted in zip(wishes, admitted, strict=True)
+    ]
+
+
+def _told(purchase: Purchase, tell: Callable[[], None]) -> tuple[Purchase, bool]:
+    tell()
+    return purchase, True
+
+
+_together = SharedWrites(_hold_all)
 
 
 @retried
@@ -121,7 +193,9 @@ def _hold_as_it_is(
         if bool(offer.price) != bool(seen.price):
             raise inventory.NotAsSeen
         _admit(offer, **hold)  # there may be another cap by now
-        return _hold(offer, method, is_locked=True, **hold), True
+        purchase = _draft(offer, method, **hold)
+        transitions.create(purchase, *_steps(offer), **_HOW)
+        return purchase, True
 
 
 def _admit(
@@ -130,7 +204,12 @@ def _admit(
     return admission.admit(user, offer, quantity, idempotency_key)
 
 
-def _hold(
+def _steps(offer: Offer) -> tuple[Transition, ...]:
+    """What a hold of it goes through at once."""
+    return () if offer.price else (PAY,)
+
+
+def _draft(
     offer: Offer,
     delivery_method: str,
     *,
@@ -141,8 +220,8 @@ def _hold(
     fingerprint: str,
     site_url: str,
     now: datetime,
-    is_locked: bool,
 ) -> Purchase:
+    """The purchase as it will be stored."""
     purchase = Purchase(
         user=user,
         offer=offer,
@@ -159,13 +238,10 @@ def _hold(
         delivery_method=delivery_method,
         language=language,
     )
-    how: Any = {"now": now, "source": "api", "actor": user, "seen": None if is_locked else offer}
     if offer.price:
         purchase.checkout_expires_at = now + session_requests.session_lifetime()
         page = f"{site_url}/events/{offer.event.slug}/offers"
         purchase.checkout_request = session_requests.session_request(purchase, offer, page)
-        transitions.create(purchase, **how)
     else:
         purchase.paid_at = now
-        transitions.create(purchase, PAY, **how, reason="free")
     return purchase

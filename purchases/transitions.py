@@ -7,6 +7,7 @@ written. Lock order: the purchase (``lock``), then its offer (``offers.inventory
 """
 
 import uuid
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -78,30 +79,43 @@ def lock(purchase_id: uuid.UUID) -> Purchase:
 def create(
     purchase: Purchase,
     *steps: Transition,
-    now: datetime,
     source: str,
-    actor: User,
     reason: str = "",
     seen: Offer | None = None,
 ) -> None:
-    """Store a hold that went through ``steps`` at once, and take its units.
+    """Store a hold that went through ``steps`` at once, for a ``reason``, and take its units.
 
     Called by checkout. An offer as it was ``seen`` without the lock is locked last, and its
     counters move, in one with the commit (``inventory.take_with_commit``): whoever waits for its
     row waits for nothing else. Without ``seen`` the caller has judged the offer under its lock.
     Raises ``SoldOut`` or ``InsufficientInventory``.
     """
-    how: Any = {"now": now, "source": source, "actor": actor}
-    entries = [_entry(purchase, "hold", None, Status(purchase.status), **how)]
-    for step in steps:
-        before = Status(purchase.status)
-        _refuse_unless_allowed(purchase, step)
-        purchase.status = step.target
-        entries.append(_entry(purchase, step.name, before, step.target, **how, reason=reason))
-    purchase.fulfillment_due = purchase.status in FULFILLMENT_HEARS_OF
+    entries = _go_through(purchase, steps, source=source, reason=reason)
     _ENTRIES.run_with(_NEW, purchase, entries)
     _take(purchase, OCCUPIES[Status(purchase.status)], seen)
-    _tell(purchase, entries)
+    transaction.on_commit(_telling(purchase, entries))
+
+
+def create_all(
+    purchases: Sequence[Purchase],
+    *steps: Transition,
+    source: str,
+    reason: str = "",
+    seen: Offer,
+) -> list[Callable[[], None]]:
+    """Store several buyers' holds of one offer, as ``create`` does with one: all of them or none.
+
+    Called by checkout. Returns for each purchase what is to be called once all is committed, in the
+    thread of the request that it is of: that is whose number its lines in the log have.
+    """
+    if not purchases:
+        return []
+    entries = [_go_through(each, steps, source=source, reason=reason) for each in purchases]
+    _ENTRIES.run_all_with(_NEW, purchases, [entry for own in entries for entry in own])
+    (stock,) = {OCCUPIES[Status(purchase.status)] for purchase in purchases}
+    quantity = sum(purchase.quantity for purchase in purchases)
+    inventory.take_with_commit(seen=seen, quantity=quantity, sold=stock == Stock.SOLD)
+    return [_telling(purchase, own) for purchase, own in zip(purchases, entries, strict=True)]
 
 
 def apply(
@@ -138,7 +152,7 @@ def apply(
     _move_stock(purchase, OCCUPIES[before], OCCUPIES[transition.target], restock=restock)
     for field, value in changes.items():
         setattr(purchase, field, value)
-    _tell(purchase, [entry])
+    transaction.on_commit(_telling(purchase, [entry]))
     return purchase
 
 
@@ -175,7 +189,7 @@ def open_checkout(
         return False
     for field, value in {**session, **_HAS_SESSION}.items():
         setattr(purchase, field, value)
-    _tell(purchase, [entry])
+    transaction.on_commit(_telling(purchase, [entry]))
     return True
 
 
@@ -247,8 +261,23 @@ def _entry(
     )
 
 
-def _tell(purchase: Purchase, entries: list[PurchaseTransition]) -> None:
-    """Once it is committed, since nothing has happened before: mirror it, log it, wake others."""
+def _go_through(
+    purchase: Purchase, steps: Sequence[Transition], *, source: str, reason: str
+) -> list[PurchaseTransition]:
+    """What is written down of a new hold that went through ``steps`` at once; it is changed so."""
+    how: Any = {"now": purchase.created_at, "source": source, "actor": purchase.user}
+    entries = [_entry(purchase, "hold", None, Status(purchase.status), **how)]
+    for step in steps:
+        before = Status(purchase.status)
+        _refuse_unless_allowed(purchase, step)
+        purchase.status = step.target
+        entries.append(_entry(purchase, step.name, before, step.target, **how, reason=reason))
+    purchase.fulfillment_due = purchase.status in FULFILLMENT_HEARS_OF
+    return entries
+
+
+def _telling(purchase: Purchase, entries: list[PurchaseTransition]) -> Callable[[], None]:
+    """For after the commit, since nothing has happened before: mirror it, log it, wake others."""
     is_new = entries[0].from_status == ""
     state = mirror.state_of(purchase, version=entries[-1].pk)
     # A row, not the message: whatever becomes of that, fulfilment's sweep finds the flag.
@@ -263,7 +292,7 @@ def _tell(purchase: Purchase, entries: list[PurchaseTransition]) -> None:
         if is_news:
             wake("fulfillment.deliver_purchase", str(purchase.pk), together="fulfillment.deliver")
 
-    transaction.on_commit(tell)
+    return tell
 
 
 def _take(purchase: Purchase, stock: Stock, seen: Offer | None) -> None:
