@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from unittest import mock
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
@@ -30,7 +31,15 @@ from offers_project.back_office.dashboard.period import Period
 from offers_project.back_office.dashboard.scope import Scope
 from offers_project.monitoring import waiting as monitored
 from purchases import admission, holds, payments, refunds, webhooks
-from purchases.models import Purchase, Refund, StripeEvent, WebhookDelivery, WebhookEndpoint
+from purchases.models import (
+    BulkItem,
+    BulkJob,
+    Purchase,
+    Refund,
+    StripeEvent,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
 from purchases.states import ReleaseReason, Status
 from purchases.stripe_objects import CheckoutSession
 from purchases.subscribers import deliveries
@@ -99,6 +108,23 @@ def load() -> None:
     )
     WebhookDelivery.objects.bulk_create(
         delivery(n, endpoints[n % len(endpoints)]) for n in range(3_000)
+    )
+    load_bulk_jobs()
+
+
+def load_bulk_jobs() -> None:
+    """One of 20 is at work."""
+    jobs = BulkJob.objects.bulk_create(
+        BulkJob(
+            kind="x", asked_at=NOW, started_at=NOW, finished_at=NOW if n else None, due_at=NOW,
+            total=150,
+        )
+        for n in range(20)
+    )  # fmt: skip
+    BulkItem.objects.bulk_create(
+        BulkItem(job=job, object_id=uuid4(), state="done", settled_at=NOW, due_at=NOW)
+        for job in jobs
+        for _ in range(150)
     )
 
 
@@ -284,6 +310,7 @@ def indexes_on(model: Any, column: str) -> set[str]:
         ("fulfilments", "fulfillment_fulfillment"),
         ("refunds", "purchases_refund"),
         ("subscribers", "purchases_webhookdelivery"),
+        ("bulk", "purchases_bulkitem"),
     ],
 )
 def test_what_a_scrape_asks_of_a_queue_reads_no_whole_table(queue: str, table: str) -> None:

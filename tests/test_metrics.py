@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import Celery
@@ -26,7 +27,7 @@ from offers_project.monitoring import exposition, waiting
 from offers_project.monitoring.requests import LEFT_OUT
 from offers_project.monitoring.waiting import WaitingCollector
 from purchases import mail, webhooks
-from purchases.bulk.models import BulkJob
+from purchases.bulk.models import BulkItem, BulkJob
 from purchases.models import Email, Refund, StripeEvent, WebhookDelivery, WebhookEndpoint
 from purchases.states import Status
 from tests.conftest import at_once, blocked_backends, buy
@@ -143,10 +144,31 @@ def due_delivery(at: datetime) -> None:
         )
 
 
-def due_bulk_job(at: datetime) -> None:
-    BulkJob.objects.create(
-        kind="x", organization=OrganizationFactory(), asked_at=at, started_at=at, due_at=at
+def due_bulk_job(at: datetime, *settled_at: datetime) -> None:
+    """One item waits, and the others were settled in this order."""
+    job = BulkJob.objects.create(
+        kind="x", organization=OrganizationFactory(), asked_at=at, started_at=at, due_at=at, total=5
     )
+    BulkItem.objects.create(job=job, object_id=uuid4(), due_at=at)
+    for state, settled in zip(("done", "refused", "failed"), settled_at, strict=False):
+        BulkItem.objects.create(
+            job=job, object_id=uuid4(), due_at=at, state=state, settled_at=settled
+        )
+
+
+def bulk_job_at_work_for_hours(at: datetime) -> None:
+    due_bulk_job(at - 120 * MINUTE, at - 90 * MINUTE, at - 30 * MINUTE, at)
+
+
+def bulk_job_that_rested(at: datetime) -> None:
+    """Stripe was away; it is due again, and nothing of it was done since."""
+    due_bulk_job(at - 120 * MINUTE, at - 90 * MINUTE)
+    BulkJob.objects.update(due_at=at, setbacks=1)
+
+
+def bulk_job_that_stopped_beside_one_at_work(at: datetime) -> None:
+    due_bulk_job(at - 120 * MINUTE, at)
+    due_bulk_job(at - 120 * MINUTE, at + 6 * MINUTE)
 
 
 @pytest.mark.django_db
@@ -166,6 +188,9 @@ def due_bulk_job(at: datetime) -> None:
         ("letters", due_letter, 1),
         ("subscribers", due_delivery, 1),
         ("bulk", due_bulk_job, 1),
+        ("bulk", bulk_job_at_work_for_hours, 1),
+        ("bulk", bulk_job_that_rested, 1),
+        ("bulk", bulk_job_that_stopped_beside_one_at_work, 2),
     ],
 )
 def test_queue_tells_how_much_waits_and_for_how_long(

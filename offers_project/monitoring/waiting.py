@@ -1,8 +1,9 @@
 """How much work waits in the database, and for how long: read at a scrape, for all processes.
 
 Each figure is one query that an index answers, however large the table: the oldest row is the first
-of an index, and no more rows are counted than ``MOST``. They are kept for some seconds, so that
-several monitors ask no more often than one.
+of an index, and no more rows are counted than ``MOST``. Of a bulk action that is due all settled
+items are read, 20,000 at most. They are kept for some seconds, so that several monitors ask no more
+often than one.
 """
 
 import threading
@@ -15,7 +16,8 @@ from itertools import chain
 import structlog
 from django.core.cache import caches
 from django.db import DatabaseError, InterfaceError, connection, transaction
-from django.db.models import Min, OuterRef, QuerySet, Subquery
+from django.db.models import F, Min, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Greatest
 from django.utils import timezone
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
@@ -29,6 +31,7 @@ from offers.contention import drop_broken_connection
 from offers_project import queues
 from offers_project.accounts.models import AccountLetter
 from purchases.models import (
+    BulkItem,
     BulkJob,
     Email,
     Purchase,
@@ -142,9 +145,21 @@ def _subscribers(now: datetime) -> Waiting:
 
 
 def _bulk(now: datetime) -> Waiting:
-    """Bulk actions that aren't finished, since they are due."""
+    """Bulk actions that aren't finished, since they are due or, if that is later, an item of theirs
+    was settled: one that is worked on for hours isn't late.
+    """
     mine = BulkJob.objects.filter(started_at__isnull=False, finished_at=None)
-    return Waiting(_count(mine), _first(mine.filter(due_at__lte=now), "due_at"))
+    state = BulkItem.State
+    settled = BulkItem.objects.filter(
+        job=OuterRef("pk"), state__in=[state.DONE, state.REFUSED, state.FAILED]
+    ).order_by(F("settled_at").desc(nulls_last=True))
+    since = (
+        mine.filter(due_at__lte=now)
+        # On PostgreSQL it passes over NULL: nothing of a job may be settled yet.
+        .annotate(stands=Greatest("due_at", Subquery(settled.values("settled_at")[:1])))
+        .aggregate(since=Min("stands"))["since"]
+    )
+    return Waiting(_count(mine), since)
 
 
 QUEUES: dict[str, Callable[[datetime], Waiting]] = {
