@@ -7,17 +7,16 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.db import transaction
+from django.db import models, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
 from offers import history, membership
-from offers.careful_pages import Rows
 from offers.errors import LastOwner
 from offers.large_lists import is_autocomplete, is_uuid
-from offers.meanwhile import MeanwhileForm
+from offers.meanwhile import MeanwhileForm, RowsMeanwhile
 from offers.models import (
     Event,
     EventSession,
@@ -40,15 +39,21 @@ ROLES = (
 )
 
 
-class MembershipForm(forms.ModelForm):
+class MembershipForm(MeanwhileForm):
     """The base of the admin's form, which adds the model and its fields."""
 
     class Meta:
         help_texts: ClassVar = {"role": ROLES}
 
+    def read_again(self) -> models.Model | None:
+        if self.changed_data:
+            # Before the membership's row: whoever deletes an owner takes them in this order.
+            membership.lock(self.instance.organization_id)
+        return super().read_again()
+
     def clean(self) -> dict[str, Any]:
         """Refuse to make the last owner something else, or of somewhere else."""
-        data = super().clean() or {}
+        data = super().clean()
         if self.instance._state.adding or not {"role", "organization"} & set(self.changed_data):
             return data
         try:
@@ -61,8 +66,23 @@ class MembershipForm(forms.ModelForm):
         return data
 
 
-class MembershipFormSet(Rows):
+class MemberForm(MeanwhileForm):
+    """A row of the members; the account is read with it, and not once more for its name."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.instance._state.adding:
+            self.initial["user"] = self.instance.user
+
+
+class MembershipFormSet(RowsMeanwhile):
     """The members on their organization's page: judged by what they are together."""
+
+    def full_clean(self) -> None:
+        """Judge them as they are under the lock: who is an owner by the page may be none by now."""
+        if self.is_bound and self.instance.pk:
+            membership.lock(self.instance.pk)
+        super().full_clean()
 
     def clean(self) -> None:
         """Refuse a set without an owner where there was one."""
@@ -81,9 +101,15 @@ class MembershipFormSet(Rows):
 
 class MembershipInline(ScopedInline):
     model = Membership
+    form = MemberForm
+    fields = ("user", "role")
     formset = MembershipFormSet
     editors = adders = deleters = OWNERS
     verbose_name, verbose_name_plural = "member", "members"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
+        members: QuerySet[Membership] = super().get_queryset(request)
+        return members.select_related("user")
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         if db_field.name == "role":
@@ -94,6 +120,7 @@ class MembershipInline(ScopedInline):
 @admin.register(Organization)
 class OrganizationAdmin(ScopedAdmin):
     organization = "pk"
+    form = MeanwhileForm
     is_short = True
     editors = OWNERS
     adders = NOBODY
@@ -104,7 +131,7 @@ class OrganizationAdmin(ScopedAdmin):
     inlines = (MembershipInline,)
 
 
-class TimedForm(forms.ModelForm):
+class TimedForm(MeanwhileForm):
     """The base of admin's forms of what has a beginning and an end."""
 
     class Meta:
@@ -115,20 +142,17 @@ class TimedForm(forms.ModelForm):
         }
 
     def clean(self) -> dict[str, Any]:
-        data = super().clean() or {}
+        data = super().clean()
         starts_at, ends_at = data.get("starts_at"), data.get("ends_at")
         if starts_at and ends_at and ends_at < starts_at:
             self.add_error("ends_at", "This must not be before it starts.")
         return data
 
 
-class EventForm(TimedForm, MeanwhileForm):
-    """That an event was made private meanwhile is not undone by who mends a word of it."""
-
-
 class EventSessionInline(ScopedInline):
     model = EventSession
     form = TimedForm
+    formset = RowsMeanwhile
     verbose_name_plural = "sessions"
     fields = ("title", "slug", "starts_at", "ends_at")
     prepopulated_fields: ClassVar = {"slug": ("title",)}
@@ -136,6 +160,8 @@ class EventSessionInline(ScopedInline):
 
 class TicketTierInline(ScopedInline):
     model = TicketTier
+    form = MeanwhileForm
+    formset = RowsMeanwhile
     fields = ("title", "slug")
     prepopulated_fields: ClassVar = {"slug": ("title",)}
 
@@ -143,7 +169,7 @@ class TicketTierInline(ScopedInline):
 @admin.register(Event)
 class EventAdmin(ScopedAdmin):
     organization = "organization"
-    form = EventForm
+    form = TimedForm
     fields = (
         "organization", "title", "slug", "description", "is_public", "starts_at", "ends_at",
     )  # fmt: skip
@@ -194,6 +220,7 @@ class EventSessionAdmin(OfOneEvent):
 @admin.register(TicketTier)
 class TicketTierAdmin(OfOneEvent):
     organization = "event__organization"
+    form = MeanwhileForm
     fields = ("event", "title", "slug")
     prepopulated_fields: ClassVar = {"slug": ("title",)}
     is_short = True

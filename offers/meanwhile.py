@@ -1,10 +1,19 @@
 """Forms that are open for a while: they write what was changed on them, and nothing else."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, cast
+from urllib.parse import parse_qsl, urlencode
 
 from django import forms
 from django.db import models
+from django.utils.functional import cached_property
+from django.utils.safestring import SafeString
+
+from offers.careful_pages import Rows
+
+# Of a set of rows: the field that carries what they showed.
+SHOWN = "SHOWN"
 
 
 class AsShown(forms.BoundField):
@@ -18,9 +27,13 @@ class AsShown(forms.BoundField):
     ) -> Any:
         if not only_initial:
             return super().as_hidden(attrs, **kwargs)
-        shown = cast("MeanwhileForm", self.form).shown(self.name)
+        form = cast("MeanwhileForm", self.form)
+        if form.is_carried_by_its_rows:
+            return SafeString()
         return self.field.hidden_widget().render(
-            self.html_initial_name, shown, {**(attrs or {}), "id": self.html_initial_id}
+            self.html_initial_name,
+            form.shown(self.name),
+            {**(attrs or {}), "id": self.html_initial_id},
         )
 
 
@@ -35,6 +48,7 @@ class MeanwhileForm(forms.ModelForm):
     """
 
     bound_field_class = AsShown
+    is_carried_by_its_rows = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -60,6 +74,14 @@ class MeanwhileForm(forms.ModelForm):
             return bound.field.prepare_value(bound.initial)
         widget: Any = bound.field.hidden_widget()
         return widget.value_from_datadict(self.data, self.files, bound.html_initial_name)
+
+    def carried(self) -> Iterator[tuple[str, str]]:
+        """The names and values of what the page sends along of the fields."""
+        for name in self._compared if self._knows else ():
+            widget: Any = self.fields[name].hidden_widget()
+            whole = widget.get_context(self[name].html_initial_name, self.shown(name), None)
+            for part in whole["widget"].get("subwidgets", [whole["widget"]]):
+                yield part["name"], part["value"] or ""
 
     def read_again(self) -> models.Model | None:
         """The row as it is now; locked until admin's transaction ends, if it is to be written."""
@@ -89,6 +111,46 @@ class MeanwhileForm(forms.ModelForm):
                     f"Meanwhile this became: {said(became)}. If you save again, what you see here "
                     "is what counts.",
                 )
+
+
+class RowsMeanwhile(Rows):
+    """The rows of an inline whose form is a ``MeanwhileForm``.
+
+    What all of them showed is sent along as one field, since Django takes at most 1,000 of a page.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.is_bound:
+            self.data: Any = self.data.copy()
+            sent = self.data.get(self.management_form.add_prefix(SHOWN), "")
+            for name, value in parse_qsl(sent, keep_blank_values=True):
+                if name.startswith(f"initial-{self.prefix}-"):
+                    self.data.appendlist(name, value)
+
+    @cached_property
+    def management_form(self) -> Any:
+        form: Any = super().management_form
+        form.fields[SHOWN] = WhatRowsShow(self)
+        return form
+
+    def add_fields(self, form: Any, index: Any) -> None:
+        super().add_fields(form, index)
+        form.is_carried_by_its_rows = True
+
+
+class WhatRowsShow(forms.CharField):
+    """Is read when the page is made, after a refusal, too."""
+
+    widget = forms.HiddenInput
+
+    def __init__(self, rows: RowsMeanwhile) -> None:
+        super().__init__(required=False)
+        self.rows = rows
+
+    def prepare_value(self, value: Any) -> str:
+        forms_of_rows: Any = self.rows.initial_forms
+        return urlencode([pair for form in forms_of_rows for pair in form.carried()])
 
 
 def _plain(value: Any) -> Any:

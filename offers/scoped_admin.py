@@ -61,7 +61,11 @@ class AccountField(forms.Field):
     widget = UnfoldAdminTextInputWidget
 
     def prepare_value(self, value: Any) -> Any:
-        """Show the name where the form starts with an id, and what was typed otherwise."""
+        """Show the name where the form starts with an account or its id, and what was typed
+        otherwise.
+        """
+        if isinstance(value, User):
+            return value.username
         if isinstance(value, int):
             return User.objects.filter(pk=value).values_list("username", flat=True).first()
         return value
@@ -80,7 +84,12 @@ class AccountField(forms.Field):
         return found[0]
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        return bool(super().has_changed(self.prepare_value(initial), data))
+        """Whether it is another account than the one that the form starts with, or its id."""
+        try:
+            found = self.to_python(data)
+        except ValidationError:
+            return True
+        return bool(getattr(initial, "pk", initial) != getattr(found, "pk", None))
 
 
 class OwnOnly(FewChoices):
