@@ -46,7 +46,8 @@ class Given(Expression):
 class Among(Expression):
     """Whether a column's value is in the list that is given by ``name``, of the kind ``of``.
 
-    ``= ANY``, so that a list of any length is the same statement.
+    ``= ANY``, so that a list of any length is the same SQL, which PostgreSQL prepares for each size
+    of the numbers in it: psycopg sends the smallest kind that they fit in.
     """
 
     def __init__(self, column: str, name: str, of: Field) -> None:

@@ -1,10 +1,9 @@
 """One transaction for those who want to write to the same row at the same moment.
 
-What databases call a group commit. The row's lock, the commit and the trips to the server cost as
-much for one as for ten, and while one transaction is under way the next ones can only wait for its
-lock: so they wait here, and go together. Within a process only; processes wait for each other at
-the row, as ever. Nothing depends on it: whatever stands in the way of a shared transaction, each
-writes alone.
+The row's lock, the commit and the trips to the server cost as much for one as for ten, and while
+one transaction is under way the next ones can only wait for its lock: so they wait here, and go
+together. Within a process only; processes wait for each other at the row, as ever. Nothing depends
+on it: whatever stands in the way of a shared transaction, each writes alone.
 """
 
 import threading
@@ -56,8 +55,9 @@ class SharedWrites(Generic[W, R]):
         """Return what ``alone`` returns, or what came of ``wish`` in one transaction with others.
 
         ``alone`` is for who comes while nobody is there, and for who has waited for ``PATIENCE``;
-        up to ``most`` of the others go together. Called outside any transaction: in one, a test's,
-        it is ``alone`` as well. What ``write_all`` raises is raised to all it was to write for.
+        up to ``most`` of the others go together, once it has returned. Called outside any
+        transaction: in one, a test's, it is ``alone`` as well. What ``write_all`` raises is raised
+        to all it was to write for.
         """
         if most == 1 or connection.in_atomic_block:
             return alone()
@@ -73,9 +73,9 @@ class SharedWrites(Generic[W, R]):
                 return alone()
             finally:
                 self._call_next(key)
-        connection.close()  # who writes needs one
         leads = False
         try:
+            connection.close()  # who writes needs one
             with turns.let_others():
                 ending = self._called(key, me, alone)
                 leads = ending is None
@@ -83,6 +83,11 @@ class SharedWrites(Generic[W, R]):
                     time.sleep(GATHER)
             if ending is None:
                 ending = self._write(key, me, most)
+        except BaseException:
+            with self._guard:
+                if me in line:
+                    line.remove(me)  # nobody is to call who has gone
+            raise
         finally:
             if leads:
                 self._call_next(key)

@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+import structlog
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import DataError, IntegrityError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from offers import catalog, inventory, money, wanted
 from offers.contention import retried
+from offers.error_texts import in_words
 from offers.errors import Busy
 from offers.models import Offer
 from offers.shared_writes import SharedWrites
@@ -21,6 +23,8 @@ from purchases import admission, delivery_methods, session_requests, stripe_gate
 from purchases.errors import QuantityTooExpensive
 from purchases.models import Purchase
 from purchases.states import PAY, Transition
+
+logger = structlog.get_logger("purchases")
 
 # How often an offer is looked at that gets a price, and loses it, while somebody buys it.
 LOOKS = 4
@@ -94,11 +98,10 @@ def _hold_as_seen(offer: Offer, method: str, **hold: Any) -> tuple[Purchase, boo
 
     Raises ``NotAsSeen`` if it is another by now.
     """
-    alone = partial(_hold_alone, offer, method, **hold)
-    wish = _Wish(offer, method, hold, alone)
+    wish = _Wish(offer, method, hold)
     # An offer of another version is another one: it may have another price.
     key = (offer.pk, offer.catalog_version)
-    return _together.do(key, wish, alone=alone, most=settings.HOLDS_TOGETHER)
+    return _together.do(key, wish, alone=wish.alone, most=settings.HOLDS_TOGETHER)
 
 
 @retried
@@ -112,28 +115,35 @@ def _hold_alone(offer: Offer, method: str, **hold: Any) -> tuple[Purchase, bool]
         return purchase, True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Wish:
-    """A hold that one request wants to have made, and how it makes it itself."""
+    """A hold that one request wants. Without a ``repr``: what is tried again is logged with it."""
 
     offer: Offer
     method: str
     hold: dict[str, Any]
-    alone: Callable[[], tuple[Purchase, bool]]
+
+    def alone(self) -> tuple[Purchase, bool]:
+        return _hold_alone(self.offer, self.method, **self.hold)
 
 
 def _hold_all(wishes: list[_Wish]) -> list[Callable[[], tuple[Purchase, bool]]]:
     """Hold what several buyers want of one offer, which they all have seen alike.
 
     Whoever can't be served without a further look makes their hold alone, and so do all of them
-    when the database refused one's: none is there then. Locks the buyers' rows, of which it waits
-    for none, and then the offer's. Raises what the database does when it was none of theirs: a
-    lock that wasn't had in time, a connection that broke, after which a commit may have been done.
+    when one's couldn't be made: none is there then. Locks the buyers' rows, of which it waits for
+    none, and then the offer's. Raises what the database does when it was none of theirs: a lock
+    that wasn't had in time, a connection that broke, after which a commit may have been done.
     """
     try:
         return _hold_all_or_none(wishes)
-    except (inventory.NotAsSeen, IntegrityError, DataError):
-        return [wish.alone for wish in wishes]
+    except (OperationalError, InterfaceError):
+        raise
+    except inventory.NotAsSeen:
+        pass
+    except Exception as error:
+        logger.warning("holds not made together", error=in_words(error), exc_info=error)
+    return [wish.alone for wish in wishes]
 
 
 @retried
@@ -150,6 +160,7 @@ def _hold_all_or_none(wishes: list[_Wish]) -> list[Callable[[], tuple[Purchase, 
             if is_admitted
         ]
         tellings = transitions.create_all(purchases, *_steps(seen), **_HOW, seen=seen)
+    # Committed: from here on nothing may be raised.
     made = iter(zip(purchases, tellings, strict=True))
     return [
         partial(_told, *next(made)) if is_admitted else wish.alone

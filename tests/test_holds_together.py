@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -336,15 +337,24 @@ def test_connection_that_breaks_before_the_commit_leaves_nothing_of_anybody(
     assert counters(offer) == (0, 0)
 
 
-def test_what_the_database_refuses_of_one_is_refused_to_that_one(
-    together: Together, buyers: Any, client_of: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("total_price", -1), ("event_id", uuid4()), ("offer_title", "\ud800")],
+    ids=["by a check", "by a foreign key, at the commit", "by us, since it is no text"],
+)
+def test_what_is_refused_of_one_is_refused_to_that_one(
+    together: Together,
+    client_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    field: str,
+    value: Any,
 ) -> None:
     offer, odd, draft = OfferFactory(price=0), UserFactory(), holding._draft
 
     def drafted(*args: Any, **how: Any) -> Purchase:
         purchase = draft(*args, **how)
         if how["user"] == odd:
-            purchase.total_price = -1
+            setattr(purchase, field, value)
         return purchase
 
     monkeypatch.setattr(holding, "_draft", drafted)
@@ -355,6 +365,47 @@ def test_what_the_database_refuses_of_one_is_refused_to_that_one(
     answers = together(offer, [lambda client=client: buy(client, offer) for client in clients])  # type: ignore[misc]
     assert statuses(answers) == [201, 201, 201, 500]
     assert counters(offer) == (0, 3)
+
+
+def deadlocked(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Holds are told so many times that their transaction was the one that had to go."""
+    take, left = inventory.take_with_commit, [None] * times
+
+    def refused(**how: Any) -> None:
+        if left:
+            left.pop()
+            with connection.cursor() as cursor:
+                cursor.execute("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$")
+        take(**how)
+
+    monkeypatch.setattr(inventory, "take_with_commit", refused)
+
+
+def test_transaction_that_had_to_go_is_made_again_for_all(
+    together: Together, buyers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer = OfferFactory(price=0)
+    deadlocked(2, monkeypatch)
+    assert statuses(together(offer, buyers(offer, 4))) == [201] * 4
+    assert transactions() == 1
+    assert counters(offer) == (0, 4)
+
+
+def test_line_about_another_attempt_says_nothing_of_the_buyers(
+    together: Together, client_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer = OfferFactory(price=0)
+    deadlocked(1, monkeypatch)
+    clients = [client_of(user) for user in UserFactory.create_batch(3)]
+    with written_log() as text:
+        answers = together(
+            offer,
+            [lambda client=client: buy(client, offer, key="their-key") for client in clients],  # type: ignore[misc]
+        )
+        written = text()
+    assert statuses(answers) == [201] * 3
+    assert "retry_scheduled" in written
+    assert "their-key" not in written
 
 
 def test_lines_in_the_log_are_of_the_request_that_bought(together: Together, buyers: Any) -> None:

@@ -4,8 +4,10 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpRequest, HttpResponse
 
 from offers import shared_writes, turns
@@ -141,6 +143,17 @@ def test_error_of_who_writes_alone_leaves_the_line_to_the_next(writing: Writing)
 
     with pytest.raises(ZeroDivisionError):
         writing.shared.do("row", "broken", alone=broken, most=MOST)
+    assert writing.shared._lines == {}
+
+
+def test_who_goes_away_is_not_called(writing: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = writing.hold_up()
+    with monkeypatch.context() as broken:
+        broken.setattr(BaseDatabaseWrapper, "close", Mock(side_effect=ZeroDivisionError))
+        assert isinstance(writing.send("a").exception(SECONDS), ZeroDivisionError)
+    others = writing.send_to_the_line("b")
+    writing.doors["first"].set()
+    assert ends([first, *others]) == ["first alone", "b with others"]
     assert writing.shared._lines == {}
 
 
