@@ -211,6 +211,10 @@ class SecretJustRotated(DomainError):
     message = "The secret was replaced within the last 24 hours: the old one still counts."
 
 
+class AskStripeLater(Exception):
+    """What an event means takes a question to Stripe, which a webhook's answer can't wait for."""
+
+
 def is_stripe_away(error: BaseException) -> bool:
     """Whether the error is about Stripe as a whole, and not about what it was asked.
 

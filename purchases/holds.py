@@ -26,7 +26,7 @@ from offers import row_queue
 from offers.contention import drop_broken_connection, retried
 from offers.error_texts import without_quotes
 from offers.errors import database_is_busy
-from purchases import checkout, payments, refunds, stripe_gateway, transitions
+from purchases import checkout, payments, stripe_gateway, transitions
 from purchases.activity import log_failure
 from purchases.errors import (
     HoldAlreadyResolved,
@@ -87,17 +87,61 @@ def release(
 ) -> Purchase:
     """Put an unpaid hold's units back on sale, because staff say so; called by admin.
 
-    Outside any transaction: Stripe is asked first, for up to some seconds. Raises
+    So are those of a delayed payment that didn't fit, once all of it was sent back. Outside any
+    transaction: Stripe is asked first, for up to some seconds. Raises
     ``PurchaseNotFound``, ``HoldWasPaid``, and what ``end`` raises; after
     ``PaymentProviderUnavailable`` the hold is as it was.
     """
     purchase = Purchase.objects.filter(pk=purchase_id).first()
     if purchase is None:
         raise PurchaseNotFound
-    purchase = end(purchase, reason=ReleaseReason.STAFF, now=now, source=source, actor=actor)
+    how: dict[str, Any] = {"now": now, "source": source, "actor": actor}
+    if _is_mismatch_of_delayed_payment(purchase):
+        purchase = _end_delayed(purchase, **how)
+    else:
+        purchase = end(purchase, reason=ReleaseReason.STAFF, **how)
     if purchase.status != Status.RELEASED:
         raise HoldWasPaid(status=purchase.get_status_display().lower())
     return purchase
+
+
+def is_releasable(purchase: Purchase) -> bool:
+    """Whether ``release`` has anything to ask Stripe about; called by admin."""
+    return purchase.is_open_hold or _is_mismatch_of_delayed_payment(purchase)
+
+
+def _is_mismatch_of_delayed_payment(purchase: Purchase) -> bool:
+    is_delayed = purchase.status == Status.PAYMENT_PROCESSING
+    return is_delayed and purchase.checkout_session_id in payments.noted_sessions(purchase)
+
+
+def _end_delayed(purchase: Purchase, *, now: datetime, source: str, actor: User | None) -> Purchase:
+    """Nobody opens or expires anything for it any more, so it needs no claim."""
+    session = stripe_gateway.retrieve_session(str(purchase.checkout_session_id))
+    if not _came_to_nothing(session, purchase, now=now, source=source):
+        return Purchase.objects.get(pk=purchase.pk)
+    return _release(
+        purchase.pk,
+        of=(Status.PAYMENT_PROCESSING,),
+        reason=ReleaseReason.STAFF,
+        now=now,
+        source=source,
+        actor=actor,
+    )
+
+
+def _came_to_nothing(
+    session: CheckoutSession, purchase: Purchase, *, now: datetime, source: str
+) -> bool:
+    """Record a complete session; whether nothing was bought by it and nothing is left of it."""
+    try:
+        payments.record_session(session, now=now, source=source)
+    except PaymentMismatch:
+        # Staff's way out of it.
+        if not payments.settle_mismatch(session, purchase, now=now, source=source):
+            raise
+        return True
+    return False
 
 
 def end(
@@ -124,18 +168,12 @@ def end(
     except PaymentProviderUnavailable:
         Purchase.objects.filter(pk=purchase.pk).update(ending_until=None)
         raise
-    if session is not None and session.status == "complete":
-        try:
-            payments.record_session(session, now=now, source=source)
-        except PaymentMismatch:
-            # Staff's way out of it: nothing was bought, and nothing of the payment is left.
-            sent_back = refunds.all_of(session.payment_intent_id, amount=session.amount_total)
-            if not sent_back or session.currency != purchase.currency:
-                raise
-            for refund in sent_back:
-                refunds.record(refund, now=now, source=source, of=purchase)
-        else:
-            return Purchase.objects.get(pk=purchase.pk)
+    if (
+        session is not None
+        and session.status == "complete"
+        and not _came_to_nothing(session, purchase, now=now, source=source)
+    ):
+        return Purchase.objects.get(pk=purchase.pk)
     return _release(
         purchase.pk,
         reason=reason,
@@ -148,10 +186,12 @@ def end(
 
 
 @retried
-def _release(purchase_id: uuid.UUID, **how: Any) -> Purchase:
+def _release(
+    purchase_id: uuid.UUID, *, of: tuple[Status, ...] = OPEN_HOLDS, **how: Any
+) -> Purchase:
     with transaction.atomic():
         purchase = transitions.lock(purchase_id)
-        if not purchase.is_open_hold:
+        if purchase.status not in of:
             return purchase  # a webhook was faster: paid, or about to be settled
         return transitions.release(purchase, **how)
 

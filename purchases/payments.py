@@ -4,6 +4,7 @@ Webhooks, sweeps and cancel all come here, in any order and any number of times:
 recorded is left as it is, decided under the purchase's row lock.
 """
 
+import re
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,8 +17,8 @@ from offers.contention import retried
 from offers.errors import InsufficientInventory, SoldOut
 from offers.prepared import Given, Query
 from purchases import mail, refunds, transitions
-from purchases.activity import alert
-from purchases.errors import PaymentMismatch
+from purchases.activity import alert, log_activity
+from purchases.errors import AskStripeLater, PaymentMismatch
 from purchases.models import Email, Purchase, Refund
 from purchases.states import (
     AWAIT_SETTLEMENT,
@@ -34,6 +35,8 @@ _OF_SESSION = Query(
 )
 SEND_IT_BACK = "Refund all of it in Stripe's dashboard."
 RELEASE_IT = "Refund all of it in Stripe's dashboard, and then release the hold."
+# How a mismatch's line in ``problem`` begins, with the session's id.
+NOTE = re.compile(r"^Session (\S+) took ", re.MULTILINE)
 HELD = (Status.RESERVED, Status.AWAITING_PAYMENT, Status.PAYMENT_PROCESSING)
 
 
@@ -49,14 +52,17 @@ def purchase_of(session: CheckoutSession) -> Purchase | None:
     return Purchase.objects.filter(pk=reference).first()
 
 
-def record_session(session: CheckoutSession, *, now: datetime, source: str) -> Purchase | None:
+def record_session(
+    session: CheckoutSession, *, now: datetime, source: str, may_ask: bool = True
+) -> Purchase | None:
     """Bring the purchase up to date with what its session says; ``None`` if it isn't ours.
 
     Paid: the purchase is paid, late or not; a second payment of one that is paid already is sent
     back. Complete but unpaid: a delayed method, the stock stays held. Expired: the hold is over.
     Called by webhooks, sweeps, cancel and reconciliation, outside any transaction; locks the
     purchase, then its offer. Raises ``PaymentMismatch`` for a payment of another amount: nothing
-    moves then, but staff find it noted.
+    moves then, but staff find it noted. One for which nothing is held is over once all of it is
+    back: Stripe is asked that, and ``AskStripeLater`` raised unless it may be.
     """
     found = purchase_of(session)
     if found is None:
@@ -64,6 +70,12 @@ def record_session(session: CheckoutSession, *, now: datetime, source: str) -> P
     try:
         return _record(found.pk, session, now=now, source=source)
     except PaymentMismatch as error:
+        purchase = Purchase.objects.get(pk=found.pk)
+        if not awaits_release(purchase, session.id):
+            if not may_ask:
+                raise AskStripeLater from error
+            if settle_mismatch(session, purchase, now=now, source=source):
+                return Purchase.objects.get(pk=found.pk)
         # After the rollback: that somebody must look is the one thing that is to be kept.
         if note_problem(found.pk, str(error)):
             alert("payment_mismatch", found, detail=str(error))
@@ -84,6 +96,49 @@ def note_problem(purchase_id: uuid.UUID, said: str) -> bool:
         purchase.ending_until = None
         purchase.save(update_fields=["problem", "ending_until"])
     return is_new
+
+
+def awaits_release(purchase: Purchase, session_id: str) -> bool:
+    """Whether units are held for that session's payment: staff end it then (``holds.release``)."""
+    return purchase.status in HELD and purchase.checkout_session_id in (None, session_id)
+
+
+def noted_sessions(purchase: Purchase) -> list[str]:
+    """The sessions whose payments didn't fit, as ``problem`` has them."""
+    return NOTE.findall(purchase.problem)
+
+
+def settle_mismatch(
+    session: CheckoutSession, purchase: Purchase, *, now: datetime, source: str
+) -> bool:
+    """Take a mismatch for done if all of its money is back at Stripe; whether it is.
+
+    Called here, by ``holds`` and by reconciliation, outside any transaction. Its refunds are on
+    record then and its note is gone; units that are held for it stay so. Locks the purchase; raises
+    what the gateway raises.
+    """
+    sent_back = refunds.all_of(session.payment_intent_id, amount=session.amount_total)
+    if sent_back is None:
+        return False
+    if session.currency == purchase.currency:  # a row can't tell of any other
+        for refund in sent_back:
+            refunds.record(refund, now=now, source=source, of=purchase)
+    _drop_note(purchase.pk, session.id, source=source)
+    return True
+
+
+@retried
+def _drop_note(purchase_id: uuid.UUID, session_id: str, *, source: str) -> None:
+    with transaction.atomic():
+        purchase = transitions.lock(purchase_id)
+        if session_id not in noted_sessions(purchase):
+            return
+        lines = purchase.problem.split("\n")
+        purchase.problem = "\n".join(line for line in lines if session_id not in NOTE.findall(line))
+        purchase.save(update_fields=["problem"])
+        transaction.on_commit(
+            lambda: log_activity("settle_mismatch", purchase, session=session_id, source=source)
+        )
 
 
 @retried
@@ -127,12 +182,10 @@ def _record_payment(
     purchase: Purchase, session: CheckoutSession, *, now: datetime, source: str
 ) -> None:
     if session.amount_total != purchase.total_minor or session.currency != purchase.currency:
-        if purchase.status == Status.RELEASED and _is_all_back(session, purchase):
-            return
         raise PaymentMismatch(
             f"Session {session.id} took {_written(session.amount_total, session.currency)}, but "
             f"purchase {purchase.pk} costs {_written(purchase.total_minor, purchase.currency)}. "
-            + (RELEASE_IT if purchase.is_open_hold else SEND_IT_BACK)
+            + (RELEASE_IT if awaits_release(purchase, session.id) else SEND_IT_BACK)
         )
     # Stripe's time of payment, not ours of hearing about it; its clock may be ahead of ours.
     facts = _facts(session) | {"paid_at": min(session.paid_at or now, now)}
@@ -151,12 +204,6 @@ def _record_payment(
         return
     if purchase.refunded_amount:
         refunds.settle(purchase, now=now, source=source)  # its refund was heard of first
-
-
-def _is_all_back(session: CheckoutSession, purchase: Purchase) -> bool:
-    return session.currency == purchase.currency and refunds.is_all_known(
-        session.payment_intent_id, session.amount_total, session.currency
-    )
 
 
 def _written(minor: int, currency: str) -> str:

@@ -51,7 +51,7 @@ class PurchaseButtons(ScopedAdmin):
     """Mixed into the admin of purchases. A later app adds buttons to both class attributes."""
 
     buttons: ClassVar[dict[str, Button]] = {
-        "release": Button(EVERYBODY, lambda purchase: purchase.is_open_hold),
+        "release": Button(EVERYBODY, holds.is_releasable),
         "refund": Button(
             EDITORS, lambda purchase: purchase.status in (Status.PAID, Status.REFUND_DUE)
         ),
@@ -136,12 +136,16 @@ class PurchaseButtons(ScopedAdmin):
                 explanation=(
                     "Stripe is asked first: if it was paid meanwhile, it is recorded as paid and "
                     "nothing is released. The buyer can't pay it any more afterwards."
+                    if purchase.is_open_hold
+                    else "Stripe is asked first: only if all of the payment was sent back, "
+                    "something is released."
                 ),
                 about=[
                     f"On hold for {purchase.user}",
                     f"Held since {when(purchase.created_at)}",
-                    f"Ends by itself soon after {when(purchase.reserved_until)}",
-                    *([f"Problem: {purchase.problem}"] if purchase.problem else []),
+                    f"Problem: {purchase.problem}"
+                    if purchase.problem
+                    else f"Ends by itself soon after {when(purchase.reserved_until)}",
                 ],
             )
         if self.do(request, purchase, _release, logged="Released the hold.") is not None:

@@ -145,7 +145,11 @@ def reconcile(run: Run) -> Iterator[Finding]:
     Called by ``reconcile_stripe`` and the sweep, outside any transaction. Raises what the gateway
     raises when Stripe is away: what was found until then is repaired, and the next run goes on.
     """
-    for find in (_missed_events, _sessions, _unsettled_payments, _holds_without_session, _refunds):
+    finds = (
+        _missed_events, _mismatches, _sessions, _unsettled_payments, _holds_without_session,
+        _refunds,
+    )  # fmt: skip
+    for find in finds:
         for finding in find(run):
             log = logger.info if finding.is_repaired else logger.error
             log("reconciliation", kind=finding.kind, about=finding.about, outcome=finding.outcome)
@@ -195,6 +199,33 @@ def _missed_event(data: dict[str, Any], run: Run) -> Iterator[Finding]:
     if event.state != StripeEvent.State.IGNORED:
         is_repaired = event.state == StripeEvent.State.PROCESSED
         yield Finding("missed event", about, event.state, is_repaired)
+
+
+def _mismatches(run: Run) -> Iterator[Finding]:
+    """Payments that didn't fit, however old they are, of which all may be back by now.
+
+    Where units are still held for one, that is staff's to end.
+    """
+    if not run.is_thorough:
+        return
+    noted = Purchase.objects.exclude(problem="").order_by("?")
+    for purchase in row_queue.in_time(list(noted), run.until):
+        for session_id in payments.noted_sessions(purchase):
+            if not payments.awaits_release(purchase, session_id):
+                found = _look_again(purchase, session_id, run)
+                yield from _guarded("payment that doesn't fit", session_id, found)
+
+
+def _look_again(purchase: Purchase, session_id: str, run: Run) -> Iterator[Finding]:
+    session = stripe_gateway.retrieve_session(session_id)
+    if run.dry_run:
+        sent_back = refunds.all_of(session.payment_intent_id, amount=session.amount_total)
+        is_back, outcome = sent_back is not None, "all of it is back, the note would go"
+    else:
+        is_back = payments.settle_mismatch(session, purchase, now=run.now, source=run.source)
+        outcome = "all of it is back, the note is gone"
+    if is_back:
+        yield Finding("payment that doesn't fit", f"{session_id} of {purchase.pk}", outcome)
 
 
 def _sessions(run: Run) -> Iterator[Finding]:

@@ -134,7 +134,7 @@ def _send(refund: Refund, *, now: datetime) -> None:
     if refund.attempts > 1 or timezone.now() - refund.created_at > FRESH:
         # Asked before without a clear answer, or on record here before a backup was restored: what
         # was done then must not be done twice.
-        for known in _known_at_stripe(refund):
+        for known in _known_at_stripe(refund.payment_intent_id):
             if known.reference == str(refund.pk):
                 record(known, now=now, source="sweep")
                 return
@@ -152,10 +152,10 @@ def _send(refund: Refund, *, now: datetime) -> None:
     record(sent, now=now, source="sweep")
 
 
-def _known_at_stripe(refund: Refund) -> list[stripe_objects.Refund]:
-    """Every refund of the same payment; none if Stripe doesn't know even the payment."""
+def _known_at_stripe(payment_intent_id: str) -> list[stripe_objects.Refund]:
+    """Every refund of a payment; none if Stripe doesn't know even the payment."""
     try:
-        return stripe_gateway.refunds_of(refund.payment_intent_id)
+        return stripe_gateway.refunds_of(payment_intent_id)
     except ProviderRefused:
         return []
 
@@ -184,7 +184,7 @@ def _settle(purchase_id: uuid.UUID, *, now: datetime) -> None:
 
 def _record_refusal(refund: Refund, error: ProviderRefused, *, now: datetime) -> None:
     """Stripe won't: most likely somebody refunded in its dashboard, which then is what counts."""
-    for known in _known_at_stripe(refund):
+    for known in _known_at_stripe(refund.payment_intent_id):
         record(known, now=now, source="sweep")
     why = f"Stripe refused this refund ({error.provider_code or 'no code'})."
     _fail(refund.pk, why, now=now, is_done_already=error.provider_code == "charge_already_refunded")
@@ -215,7 +215,10 @@ def _state(refund: stripe_objects.Refund) -> Refund.State:
 
 
 def is_all_known(payment_intent_id: str, refunded: int, currency: str) -> bool:
-    """Whether ``refunded`` (minor units), what Stripe says of a charge, is all on record here."""
+    """Whether ``refunded`` (minor units), what Stripe says of a charge, is all on record here.
+
+    Called by ``webhooks``, and no word on whether money is back: what is pending is known, too.
+    """
     known = Refund.objects.filter(
         payment_intent_id=payment_intent_id, stripe_refund_id__isnull=False
     )
@@ -223,14 +226,20 @@ def is_all_known(payment_intent_id: str, refunded: int, currency: str) -> bool:
     return amount >= money.from_minor_units(refunded, currency.upper())
 
 
-def all_of(payment_intent_id: str, *, amount: int) -> list[stripe_objects.Refund]:
+def all_of(payment_intent_id: str, *, amount: int) -> list[stripe_objects.Refund] | None:
     """What Stripe has sent back of a payment of ``amount`` (minor units), if that was all of it.
 
-    Called outside any transaction. An empty list if some of it is still here.
+    Called by ``payments`` and reconciliation, outside any transaction. ``None`` if some of it is
+    still here, or on its way only. Raises what the gateway raises.
     """
-    found = stripe_gateway.refunds_of(payment_intent_id) if payment_intent_id else []
-    sent = [refund for refund in found if _state(refund) == Refund.State.SUCCEEDED]
-    return sent if sum(refund.amount for refund in sent) >= amount else []
+    if not payment_intent_id:
+        return None if amount else []
+    sent = [
+        refund
+        for refund in _known_at_stripe(payment_intent_id)
+        if _state(refund) == Refund.State.SUCCEEDED
+    ]
+    return sent if sent and sum(refund.amount for refund in sent) >= amount else None
 
 
 @retried

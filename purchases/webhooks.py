@@ -24,7 +24,7 @@ from offers.prepared import Insert
 from offers.wake import wake
 from purchases import disputes, payments, refunds, stripe_gateway, stripe_objects
 from purchases.activity import alert
-from purchases.errors import is_stripe_away
+from purchases.errors import AskStripeLater, is_stripe_away
 from purchases.models import Purchase, StripeEvent
 from purchases.stripe_objects import CheckoutSession
 
@@ -40,10 +40,6 @@ ATTEMPTS = 12
 PUT_OFF = timedelta(seconds=15)
 
 _NEW = Insert(StripeEvent)
-
-
-class AskStripeLater(Exception):
-    """What the event means takes a question to Stripe, which a webhook's answer can't wait for."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +208,7 @@ def _dispatch(event: StripeEvent, *, now: datetime, may_ask: bool) -> tuple[Stri
 
 def _session(event: Occurrence) -> Purchase | None:
     session = CheckoutSession.parse(event.data, paid_at=event.created)
-    return payments.record_session(session, now=event.now, source="webhook")
+    return payments.record_session(session, now=event.now, source="webhook", may_ask=event.may_ask)
 
 
 def _session_failed(event: Occurrence) -> Purchase | None:

@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
-from django.db.models import Count, F, QuerySet, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum
 
 from offers import money
 from offers.scoped_admin import EVERYBODY
@@ -21,6 +21,8 @@ PURCHASE: dict[str, Any] = {
     "naming": lambda purchase: f"{purchase}, {purchase.user}",
     "related": ("user",),
 }
+# As ``holds.is_releasable`` says it of one, but for what else may be a problem.
+RELEASABLE = Q(status__in=OPEN_HOLDS) | Q(status=Status.PAYMENT_PROCESSING) & ~Q(problem="")
 REFUNDABLE = (Status.PAID, Status.REFUND_DUE)
 
 
@@ -54,12 +56,12 @@ def release(task: Task) -> str:
 
 
 def about_release(purchases: QuerySet) -> list[str]:
-    held = purchases.filter(status__in=OPEN_HOLDS)
+    held = purchases.filter(RELEASABLE)
     units = held.aggregate(units=Sum("quantity"))["units"] or 0
     return [
         f"{held.count():,} unpaid holds will be ended, and {units:,} units go back on sale.",
         "Stripe is asked first: what was paid by then becomes a sale instead.",
-        *others_line(purchases.exclude(status__in=OPEN_HOLDS)),
+        *others_line(purchases.exclude(RELEASABLE)),
     ]
 
 
