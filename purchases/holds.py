@@ -394,8 +394,7 @@ def settle_stray_sessions(*, now: datetime, limit: int = 100, until: float = mat
             if not isinstance(error, PaymentMismatch):
                 # Tried for ever, it would make every sweep walk over all sessions since then.
                 why = without_quotes(str(error))
-                said = f"A session of it could not be closed at Stripe: {why}"
-                payments.note_problem(purchase.pk, said)
+                payments.note_problem(purchase.pk, f"{payments.UNCLOSED}: {why}")
         Purchase.objects.filter(pk=purchase.pk).update(stray_session_check_due=False)
         settled += 1
     return settled

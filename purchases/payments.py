@@ -37,6 +37,7 @@ SEND_IT_BACK = "Refund all of it in Stripe's dashboard."
 RELEASE_IT = "Refund all of it in Stripe's dashboard, and then release the hold."
 # How a mismatch's line in ``problem`` begins, with the session's id.
 NOTE = re.compile(r"^Session (\S+) took ", re.MULTILINE)
+UNCLOSED = "A session of it could not be closed at Stripe"
 HELD = (Status.RESERVED, Status.AWAITING_PAYMENT, Status.PAYMENT_PROCESSING)
 
 
@@ -133,12 +134,16 @@ def _drop_note(purchase_id: uuid.UUID, session_id: str, *, source: str) -> None:
         purchase = transitions.lock(purchase_id)
         if session_id not in noted_sessions(purchase):
             return
-        lines = purchase.problem.split("\n")
-        purchase.problem = "\n".join(line for line in lines if session_id not in NOTE.findall(line))
+        purchase.problem = _problem_but_for(purchase, session_id)
         purchase.save(update_fields=["problem"])
         transaction.on_commit(
             lambda: log_activity("settle_mismatch", purchase, session=session_id, source=source)
         )
+
+
+def _problem_but_for(purchase: Purchase, session_id: str) -> str:
+    lines = purchase.problem.split("\n")
+    return "\n".join(line for line in lines if session_id not in NOTE.findall(line))
 
 
 @retried
@@ -175,7 +180,9 @@ def _record_processing(
     purchase: Purchase, session: CheckoutSession, *, now: datetime, source: str
 ) -> None:
     if purchase.status in AWAIT_SETTLEMENT.sources:
-        transitions.apply(purchase, AWAIT_SETTLEMENT, now=now, source=source, **_facts(session))
+        transitions.apply(
+            purchase, AWAIT_SETTLEMENT, now=now, source=source, **_facts(purchase, session)
+        )
 
 
 def _record_payment(
@@ -188,7 +195,7 @@ def _record_payment(
             + (RELEASE_IT if awaits_release(purchase, session.id) else SEND_IT_BACK)
         )
     # Stripe's time of payment, not ours of hearing about it; its clock may be ahead of ours.
-    facts = _facts(session) | {"paid_at": min(session.paid_at or now, now)}
+    facts = _facts(purchase, session) | {"paid_at": min(session.paid_at or now, now)}
     if purchase.status in HELD:
         transitions.apply(purchase, PAY, now=now, source=source, **facts)
     elif purchase.status == Status.RELEASED:
@@ -264,7 +271,7 @@ def _record_end(
     transitions.release(purchase, reason=reason, now=now, source=source)
 
 
-def _facts(session: CheckoutSession) -> dict[str, Any]:
+def _facts(purchase: Purchase, session: CheckoutSession) -> dict[str, Any]:
     # What was told once is not taken back by an event that doesn't mention it.
     address = session.shipping_address
     return ({} if address is None else {"shipping_address": address}) | {
@@ -273,5 +280,10 @@ def _facts(session: CheckoutSession) -> dict[str, Any]:
         "ending_until": None,
         "checkout_failed_at": None,
         "checkout_request": None,
-        "problem": "",
+        # What another session took, or a refund that failed, is as true as before.
+        "problem": "\n".join(
+            line
+            for line in _problem_but_for(purchase, session.id).split("\n")
+            if not line.startswith(UNCLOSED)
+        ),
     }

@@ -216,7 +216,6 @@ def release(
         "ending_until": None,
         "checkout_failed_at": None,
         "checkout_request": None,
-        "problem": "",
         "stray_session_check_due": purchase.stray_session_check_due or stray_session_check_due,
     }
     if told_503:

@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from offers.models import Offer
-from purchases import holds, reconciliation, webhooks
+from purchases import holds, payments, reconciliation, webhooks
 from purchases.bulk import of_purchases
 from purchases.errors import HoldAlreadyResolved, HoldWasPaid, PaymentMismatch
 from purchases.models import Email, Purchase, Refund, StripeEvent
@@ -411,6 +411,45 @@ def test_mismatch_beside_a_hold_is_over_and_the_hold_goes_on(
     sandbox.act(bought["checkout_session_id"], "pay")
     work(sandbox)
     assert (Purchase.objects.get().status, counters(offer)) == (Status.PAID, (0, 1))
+
+
+@pytest.mark.parametrize("end", ["pay", "pay_async", "expire", "release", "cancel"])
+def test_mismatch_beside_a_hold_outlasts_it_while_its_money_is_here(
+    sandbox: Any, client_of: Any, offer: Offer, end: str
+) -> None:
+    bought = buy(client_of(UserFactory()), offer).json()
+    other = open_session(sandbox, bought["id"])
+    sandbox.act(other, "pay")
+    work(sandbox)
+    before = Purchase.objects.get()
+    # As after some hours: nobody tells of that payment again.
+    StripeEvent.objects.update(state="dead")
+    if end == "release":
+        release(before)
+    elif end == "cancel":
+        client_of(before.user).post(f"/api/v1/purchases/{before.pk}/cancel/")
+    else:
+        sandbox.act(bought["checkout_session_id"], end)
+    sandbox.deliver()
+    after = Purchase.objects.get()
+    assert after.status != before.status
+    assert after.problem == before.problem
+    assert other in after.problem
+    send_back(sandbox, after, other)
+    work(sandbox)
+    assert Purchase.objects.get().problem == ""
+
+
+def test_session_that_could_not_be_closed_is_no_matter_once_it_was_paid(
+    sandbox: Any, client_of: Any, offer: Offer
+) -> None:
+    bought = buy(client_of(UserFactory()), offer).json()
+    release_unasked(bought["id"])
+    Purchase.objects.update(problem=f"{payments.UNCLOSED}: no reason given")
+    sandbox.act(bought["checkout_session_id"], "pay")
+    work(sandbox)
+    purchase = Purchase.objects.get()
+    assert (purchase.status, purchase.problem) == (Status.PAID, "")
 
 
 # -- Another currency, or nothing at all ----------------------------------------------------------
