@@ -90,9 +90,11 @@ class MeanwhileForm(forms.ModelForm):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        stored = self.read_again() if self._compared else None
-        if stored is None:
+        if not self._compared:
             return data
+        stored = self.read_again()
+        if stored is None:
+            raise forms.ValidationError("This was deleted meanwhile.")
         for name in set(self._compared) & set(data):
             if name not in self.changed_data:
                 data[name] = getattr(stored, name)

@@ -9,7 +9,7 @@ from offers.models import Membership, Organization
 
 def lock(organization_id: UUID) -> None:
     """Let nobody else change who its owners are before the caller's transaction ends."""
-    Organization.objects.select_for_update(no_key=True).get(pk=organization_id)
+    Organization.objects.select_for_update(no_key=True).filter(pk=organization_id).first()
 
 
 def refuse_to_lose_the_owners(organization_id: UUID, *, leaving: Collection[int]) -> None:

@@ -18,7 +18,7 @@ from offers.errors import InsufficientInventory, SoldOut
 from offers.prepared import Given, Query
 from purchases import mail, refunds, transitions
 from purchases.activity import alert, log_activity
-from purchases.errors import AskStripeLater, PaymentMismatch
+from purchases.errors import AskStripeLater, PaymentMismatch, PaymentProviderUnavailable
 from purchases.models import Email, Purchase, Refund
 from purchases.states import (
     AWAIT_SETTLEMENT,
@@ -71,29 +71,40 @@ def record_session(
     try:
         return _record(found.pk, session, now=now, source=source)
     except PaymentMismatch as error:
+        # After the rollback: that somebody must look is the one thing that is to be kept.
         purchase = Purchase.objects.get(pk=found.pk)
         if not awaits_release(purchase, session.id):
             if not may_ask:
                 raise AskStripeLater from error
-            if settle_mismatch(session, purchase, now=now, source=source):
-                return Purchase.objects.get(pk=found.pk)
-        # After the rollback: that somebody must look is the one thing that is to be kept.
-        if note_problem(found.pk, str(error)):
-            alert("payment_mismatch", found, detail=str(error))
+            try:
+                if settle_mismatch(session, purchase, now=now, source=source):
+                    return Purchase.objects.get(pk=found.pk)
+            except PaymentProviderUnavailable:
+                _note_mismatch(found, session, error)
+                raise
+        _note_mismatch(found, session, error)
         raise
 
 
+def _note_mismatch(purchase: Purchase, session: CheckoutSession, error: PaymentMismatch) -> None:
+    if note_problem(purchase.pk, str(error), of=session.id):
+        alert("payment_mismatch", purchase, detail=str(error))
+
+
 @retried
-def note_problem(purchase_id: uuid.UUID, said: str) -> bool:
+def note_problem(purchase_id: uuid.UUID, said: str, *, of: str = "") -> bool:
     """Add a line to ``problem``, beside what it says of refunds; whether it wasn't there before.
 
-    Called here and by ``holds``, outside any transaction; locks the purchase.
+    A mismatch is ``of`` a session, and what to do about it depends on what became of the hold: what
+    was said of the same one before goes. Called here and by ``holds``, outside any transaction;
+    locks the purchase.
     """
     with transaction.atomic():
         purchase = transitions.lock(purchase_id)
-        is_new = said not in purchase.problem.split("\n")
-        if is_new:
-            purchase.problem = f"{purchase.problem}\n{said}".strip()
+        is_said = said in purchase.problem.split("\n")
+        is_new = not is_said and of not in noted_sessions(purchase)
+        if not is_said:
+            purchase.problem = f"{_problem_but_for(purchase, of)}\n{said}".strip()
         purchase.ending_until = None
         purchase.save(update_fields=["problem", "ending_until"])
     return is_new
@@ -121,9 +132,8 @@ def settle_mismatch(
     sent_back = refunds.all_of(session.payment_intent_id, amount=session.amount_total)
     if sent_back is None:
         return False
-    if session.currency == purchase.currency:  # a row can't tell of any other
-        for refund in sent_back:
-            refunds.record(refund, now=now, source=source, of=purchase)
+    for refund in sent_back:
+        refunds.record(refund, now=now, source=source, of=purchase)
     _drop_note(purchase.pk, session.id, source=source)
     return True
 

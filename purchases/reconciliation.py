@@ -146,8 +146,9 @@ def reconcile(run: Run) -> Iterator[Finding]:
     raises when Stripe is away: what was found until then is repaired, and the next run goes on.
     """
     finds = (
-        _missed_events, _mismatches, _sessions, _unsettled_payments, _holds_without_session,
-        _refunds,
+        _missed_events, _sessions, _unsettled_payments, _holds_without_session, _refunds,
+        # Last: there may be many, for ever, and nobody's units or money wait for them.
+        _mismatches,
     )  # fmt: skip
     for find in finds:
         for finding in find(run):

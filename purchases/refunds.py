@@ -251,11 +251,11 @@ def record(
     Called by webhooks, the sweep and reconciliation; locks the purchase, then its offer. A refund
     only ever moves on (``RANK``), so old news are no news. ``attempts`` begins again: it counts
     the tries that Stripe has left without an answer. ``of`` is the purchase where the payment
-    itself isn't on record.
+    itself isn't on record. One in another currency is left alone: a row can't tell of any.
     """
     found = of or purchase_of_payment(refund.payment_intent_id)
-    if found is None:
-        return None
+    if found is None or refund.currency != found.currency:
+        return found
     state = _state(refund)
     with transaction.atomic():
         purchase = transitions.lock(found.pk)

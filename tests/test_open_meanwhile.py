@@ -354,6 +354,20 @@ def test_member_is_locked_after_the_organization(members: list[Membership], whos
     assert [answer.status_code for answer in answers] == [302]
 
 
+@pytest.mark.parametrize("field", ["role", "user"])
+def test_member_that_is_deleted_just_now_stays_so(
+    members: list[Membership], field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, page = first_of(members), page_of(members[1])
+    value = {"role": "manager", "user": UserFactory().username}[field]
+    sent = filled(client.get(page)) | {field: value}
+    gone = Membership.objects.filter(pk=members[1].pk)
+    # Whoever waits for the organization waits for whom is deleting one of its members.
+    monkeypatch.setattr(membership, "lock", lambda organization_id: gone.delete())
+    assert "This was deleted meanwhile." in str(refusals(client.post(page, sent)))
+    assert not gone.exists()
+
+
 def test_page_of_an_organization_takes_as_many_queries_for_many_members(
     members: list[Membership], django_assert_max_num_queries: Callable[..., Any]
 ) -> None:

@@ -2,15 +2,22 @@
 
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from offers.models import Offer
-from purchases import holds, payments, reconciliation, webhooks
+from purchases import holds, payments, reconciliation, stripe_gateway, webhooks
 from purchases.bulk import of_purchases
-from purchases.errors import HoldAlreadyResolved, HoldWasPaid, PaymentMismatch
+from purchases.errors import (
+    HoldAlreadyResolved,
+    HoldWasPaid,
+    PaymentMismatch,
+    ProviderFailed,
+    ProviderTurnedAway,
+)
 from purchases.models import Email, Purchase, Refund, StripeEvent
 from purchases.states import Status
 from tests.conftest import behind, buy, code, counters, release_unasked
@@ -362,6 +369,50 @@ def test_reconciliation_finds_it_however_long_ago_it_was(
     assert found not in reconcile(**long_ago)
 
 
+def test_mismatch_is_noted_also_while_stripe_says_nothing_of_its_refunds(
+    sandbox: Any, client_of: Any, offer: Offer, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    bought = buy(client_of(UserFactory()), offer).json()
+    sandbox.act(bought["checkout_session_id"], "pay")
+    work(sandbox)
+    away = Mock(side_effect=ProviderTurnedAway)
+    monkeypatch.setattr(stripe_gateway, "refunds_of", away)
+    sandbox.act(open_session(sandbox, bought["id"]), "pay")
+    for _ in range(2):
+        work(sandbox)
+    assert away.called
+    assert "took 55.00 USD" in Purchase.objects.get().problem
+    assert caplog.text.count("'alert': 'payment_mismatch'") == 1
+
+
+def test_session_has_one_note_with_what_is_to_be_done_now(
+    mismatch: Purchase, offer: Offer, caplog: Any
+) -> None:
+    assert "then release the hold" in mismatch.problem
+    release_unasked(str(mismatch.pk))
+    session = stripe_gateway.retrieve_session(str(mismatch.checkout_session_id))
+    with pytest.raises(PaymentMismatch):
+        payments.record_session(session, now=timezone.now(), source="command")
+    (note,) = Purchase.objects.get().problem.split("\n")
+    assert note.endswith("Refund all of it in Stripe's dashboard.")
+    assert "'alert': 'payment_mismatch'" not in caplog.text
+
+
+def test_note_that_stripe_can_not_answer_for_keeps_nothing_else_from_reconciliation(
+    sandbox: Any, client_of: Any, unheld: tuple[Purchase, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bought = buy(client_of(UserFactory()), OfferFactory()).json()
+    sandbox.act(bought["checkout_session_id"], "pay")
+    # As when Stripe has forgotten the events, or they say nothing that is new.
+    monkeypatch.setattr(reconciliation, "_missed_events", Mock(return_value=()))
+    broken = Mock(side_effect=ProviderFailed)
+    monkeypatch.setattr(payments, "settle_mismatch", broken)
+    with pytest.raises(ProviderFailed):
+        reconcile()
+    assert broken.called
+    assert Purchase.objects.get(pk=bought["id"]).status == Status.PAID
+
+
 def test_late_word_of_a_payment_that_is_all_back_is_no_mismatch(
     sandbox: Any, client_of: Any, offer: Offer, caplog: Any
 ) -> None:
@@ -481,6 +532,28 @@ def test_payment_in_another_currency_ends_likewise_but_its_refunds_are_not_on_re
     assert (released.status, released.problem) == (Status.RELEASED, "")
     assert counters(offer) == (0, 0)
     assert not Refund.objects.exists()
+
+
+def test_delayed_payment_in_another_currency_has_no_refunds_of_ours_on_record(
+    sandbox: Any, client_of: Any, offer: Offer
+) -> None:
+    """Its payment is: so are they heard of before anybody looks."""
+    bought = buy(client_of(UserFactory()), offer).json()
+    session_id = open_session(sandbox, bought["id"], currency="jpy")
+    Purchase.objects.update(checkout_session_id=session_id)
+    sandbox.act(session_id, "pay_async")
+    sandbox.act(session_id, "settle_async")
+    work(sandbox)
+    purchase = Purchase.objects.get()
+    assert (purchase.status, bool(purchase.payment_intent_id)) == ("payment_processing", True)
+    send_back(sandbox, purchase)
+    work(sandbox)
+    assert not Refund.objects.exists()
+    assert not Email.objects.filter(occasion=Email.Occasion.REFUNDED).exists()
+    assert release(purchase).status == Status.RELEASED
+    assert not Refund.objects.exists()
+    webhooks.process_unprocessed(now=timezone.now() + timedelta(hours=2))
+    assert set(StripeEvent.objects.values_list("state", flat=True)) <= {"processed", "ignored"}
 
 
 def test_session_that_took_nothing_has_nothing_to_send_back(

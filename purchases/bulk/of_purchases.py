@@ -4,7 +4,8 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
-from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum, Value
+from django.db.models.functions import Concat
 
 from offers import money
 from offers.scoped_admin import EVERYBODY
@@ -21,8 +22,11 @@ PURCHASE: dict[str, Any] = {
     "naming": lambda purchase: f"{purchase}, {purchase.user}",
     "related": ("user",),
 }
-# As ``holds.is_releasable`` says it of one, but for what else may be a problem.
-RELEASABLE = Q(status__in=OPEN_HOLDS) | Q(status=Status.PAYMENT_PROCESSING) & ~Q(problem="")
+# As ``holds.is_releasable`` says it of one.
+RELEASABLE = Q(status__in=OPEN_HOLDS) | Q(
+    status=Status.PAYMENT_PROCESSING,
+    problem__contains=Concat(Value("Session "), F("checkout_session_id"), Value(" took ")),
+)
 REFUNDABLE = (Status.PAID, Status.REFUND_DUE)
 
 
