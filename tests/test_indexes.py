@@ -21,7 +21,7 @@ from fulfillment.bookings.models import ServiceBooking, TimeSlot
 from fulfillment.models import Fulfillment
 from fulfillment.states import Status as Delivered
 from fulfillment.states import Type
-from offers import catalog, targeting
+from offers import catalog, inventory, targeting
 from offers.impressions import Impression
 from offers.listed_offers import ListedOffers
 from offers.models import Event, Offer
@@ -563,3 +563,18 @@ def test_index_has_its_columns_in_order(model: Any, name: str, columns: list[str
     with connection.cursor() as cursor:
         constraints = connection.introspection.get_constraints(cursor, model._meta.db_table)
     assert constraints[name]["columns"] == columns
+
+
+def test_units_that_are_taken_change_no_index() -> None:
+    """A new version of a row is in its page alone, as long as no index has what changes in it."""
+    offer = OfferFactory()
+    counted = "SELECT pg_stat_get_xact_tuples_hot_updated('offers_offer'::regclass)"
+    with connection.cursor() as cursor:
+        cursor.execute(counted)
+        (before,) = cursor.fetchone()
+        inventory.reserve(offer_id=offer.pk, quantity=1)
+        # Sent with what comes next.
+        cursor.execute(counted)
+        assert cursor.fetchone() == (before + 1,)
+        cursor.execute("SELECT reloptions FROM pg_class WHERE oid = 'offers_offer'::regclass")
+        assert cursor.fetchone() == (["fillfactor=70"],)
