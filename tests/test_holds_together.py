@@ -52,7 +52,7 @@ def together(monkeypatch: pytest.MonkeyPatch) -> Iterator[Together]:
         )
         wait_for(lambda: line_of(offer) is not None)
         answers = pool.submit(at_once, calls)
-        wait_for(lambda: len(line_of(offer)) == len(calls))
+        wait_for(lambda: len(line_of(offer)) == len(calls), SECONDS)
         meanwhile()
         may_end.set()
         assert first.result(SECONDS)
