@@ -142,6 +142,7 @@ def _hold_all(wishes: list[_Wish]) -> list[Callable[[], tuple[Purchase, bool]]]:
     except inventory.NotAsSeen:
         pass
     except Exception as error:
+        # Rolled back, whatever it was; whose fault it was hears of it alone.
         logger.warning("holds not made together", error=in_words(error), exc_info=error)
     return [wish.alone for wish in wishes]
 

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import CharField
+from django.db.models import CharField, F, Q, Value
+from django.db.models.functions import Concat
 
 from offers import money
 from offers.contention import retried
@@ -37,6 +38,10 @@ SEND_IT_BACK = "Refund all of it in Stripe's dashboard."
 RELEASE_IT = "Refund all of it in Stripe's dashboard, and then release the hold."
 # How a mismatch's line in ``problem`` begins, with the session's id.
 NOTE = re.compile(r"^Session (\S+) took ", re.MULTILINE)
+# The same for a query: a note of the purchase's own session.
+HAS_NOTE_OF_ITS_SESSION = Q(
+    problem__contains=Concat(Value("Session "), F("checkout_session_id"), Value(" took "))
+)
 UNCLOSED = "A session of it could not be closed at Stripe"
 HELD = (Status.RESERVED, Status.AWAITING_PAYMENT, Status.PAYMENT_PROCESSING)
 

@@ -4,12 +4,11 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
-from django.db.models import Count, F, Q, QuerySet, Sum, Value
-from django.db.models.functions import Concat
+from django.db.models import Count, F, Q, QuerySet, Sum
 
 from offers import money
 from offers.scoped_admin import EVERYBODY
-from purchases import holds, refund_requests
+from purchases import holds, payments, refund_requests
 from purchases.bulk import kinds
 from purchases.bulk.kinds import JobForm, Kind, Task
 from purchases.errors import HoldAlreadyResolved
@@ -24,8 +23,7 @@ PURCHASE: dict[str, Any] = {
 }
 # As ``holds.is_releasable`` says it of one.
 RELEASABLE = Q(status__in=OPEN_HOLDS) | Q(
-    status=Status.PAYMENT_PROCESSING,
-    problem__contains=Concat(Value("Session "), F("checkout_session_id"), Value(" took ")),
+    payments.HAS_NOTE_OF_ITS_SESSION, status=Status.PAYMENT_PROCESSING
 )
 REFUNDABLE = (Status.PAID, Status.REFUND_DUE)
 
