@@ -24,6 +24,6 @@ _ = get_resolver().url_patterns
 gc.collect()
 gc.freeze()
 gc.collect()  # finds nothing, and so Python expects little from now on
-# And so a full collection may come more often than by default (700, 10, 10): four megabytes less, at
-# the same processor time (docs/scaling.md).
+# And so a full collection may come more often than by default (700, 10, 10): four megabytes less,
+# at the same processor time (docs/scaling.md).
 gc.set_threshold(700, 5, 2)
